@@ -11,6 +11,11 @@
 //! when the stack exists already: it goes first, withdraws what is published, and from then on contexts
 //! are not followed on this thread.
 
+#[cfg_attr(not(feature = "otel"), allow(dead_code))]
+mod floor;
+#[cfg(feature = "otel")]
+mod watch;
+
 use core::cell::{Cell, RefCell};
 use core::ptr;
 use core::sync::atomic::{Ordering, compiler_fence};
@@ -19,6 +24,12 @@ use crate::abi::custom_labels::LabelSet;
 use crate::abi::thread_context::RecordHeader;
 use crate::block::{self, Slots};
 use crate::record::{Bytes, ContextRecord, Pointers, Record, SpanIds};
+
+#[cfg(feature = "otel")]
+pub(crate) use floor::floor;
+pub use floor::publish_scope;
+#[cfg(feature = "otel")]
+pub use watch::first_span_entered;
 
 /// How far a thread has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -203,53 +214,6 @@ pub(crate) fn current() -> *const ContextRecord {
     THREAD.with(|thread| thread.current.get())
 }
 
-/// The record of this thread's floor, if it has one, and whether it is the floor that is published now.
-#[cfg_attr(not(feature = "otel"), allow(dead_code))]
-pub(crate) fn floor() -> Option<(Record, bool)> {
-    THREAD.with(|thread| {
-        let floor = thread.floor.get();
-        // SAFETY: `current` is null or alive, as `set_current`'s caller promises.
-        let current = unsafe { thread.current.get().as_ref() };
-        // SAFETY: whoever set the floor keeps its record alive until the floor is another one again.
-        let record = unsafe { Record::from_ptr(floor.record?) };
-        Some((
-            record,
-            !current.is_some_and(|record| floor.is_below(record)),
-        ))
-    })
-}
-
-/// Runs `work`, and also returns the ids of the first context with a valid span that was attached on this thread
-/// meanwhile, if any: for a middleware that stands outside the one that makes the request's span.
-///
-/// The ids are copied; no context is kept alive. Needs the observer to be [installed](crate::install()).
-#[cfg(feature = "otel")]
-pub fn first_span_entered<R>(work: impl FnOnce() -> R) -> (R, Option<SpanIds>) {
-    struct Restore(Watch);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            THREAD.with(|thread| {
-                let inner = thread.watch.replace(self.0);
-                // What an inner call saw, an outer one that is still waiting saw too.
-                if matches!(self.0, Watch::Waiting) {
-                    thread.watch.set(match inner {
-                        Watch::Seen(ids) => Watch::Seen(ids),
-                        Watch::Off | Watch::Waiting => Watch::Waiting,
-                    });
-                }
-            });
-        }
-    }
-
-    let _restore = Restore(THREAD.with(|thread| thread.watch.replace(Watch::Waiting)));
-    let result = work();
-    let seen = match THREAD.with(|thread| thread.watch.get()) {
-        Watch::Seen(ids) => Some(ids),
-        Watch::Off | Watch::Waiting => None,
-    };
-    (result, seen)
-}
-
 /// What the two slots of this thread hold; `None` if the platform has none.
 pub(crate) fn published() -> Option<(*const RecordHeader, *const LabelSet)> {
     let slots = THREAD.with(Thread::slots)?;
@@ -262,80 +226,6 @@ pub(crate) fn published() -> Option<(*const RecordHeader, *const LabelSet)> {
             }),
         ))
     }
-}
-
-impl Record {
-    /// Publishes this record on the calling thread while `work` runs, and then what was published before,
-    /// also when `work` panics.
-    ///
-    /// It becomes the thread's floor: OpenTelemetry contexts that are entered inside `work` and have a
-    /// span of their own are published instead of it while they are current. It costs two stores at each
-    /// end, and does not allocate.
-    ///
-    /// For a future, call this around each poll.
-    pub fn publish_while<R>(&self, work: impl FnOnce() -> R) -> R {
-        // `self` is borrowed until `work` has returned or unwound, and with it the record lives.
-        let _restore = RestoreFloor(set_floor(Floor::of(self)));
-        work()
-    }
-
-    /// Publishes this record on the calling thread until the innermost call of [`publish_scope`] around this one
-    /// returns, as [`Record::publish_while`] would; false, and nothing happens, if there is none.
-    ///
-    /// For code that cannot wrap what is to be published: an interceptor, which is called and returns before the
-    /// handler is.
-    #[must_use]
-    pub fn publish_for_rest_of_scope(&self) -> bool {
-        let scope = THREAD.with(|thread| thread.scope.get());
-        // SAFETY: a scope is taken out of the thread before it ends.
-        let Some(scope) = (unsafe { scope.as_ref() }) else {
-            return false;
-        };
-        // Those of before are kept too: a `publish_while` in between restores one of them when it returns.
-        scope.0.borrow_mut().push(self.clone());
-        set_floor(Floor::of(self));
-        true
-    }
-}
-
-/// Runs `work`, inside of which [`Record::publish_for_rest_of_scope`] may be called; then restores what was
-/// published before, also when `work` panics.
-///
-/// For middlewares, around a poll. Does not allocate by itself.
-pub fn publish_scope<R>(work: impl FnOnce() -> R) -> R {
-    struct Leave(*const Scope);
-    impl Drop for Leave {
-        fn drop(&mut self) {
-            THREAD.with(|thread| thread.scope.set(self.0));
-        }
-    }
-
-    // Dropped in the reverse order: first the floor is restored, then nobody can find the scope any more,
-    // then its records are freed.
-    let scope = Scope(RefCell::new(Vec::new()));
-    let _leave = Leave(THREAD.with(|thread| thread.scope.replace(&scope)));
-    let _restore = RestoreFloor(THREAD.with(|thread| thread.floor.get()));
-    work()
-}
-
-/// Restores a floor whose record is still alive.
-struct RestoreFloor(Floor);
-
-impl Drop for RestoreFloor {
-    fn drop(&mut self) {
-        set_floor(self.0);
-    }
-}
-
-/// Sets the floor, and returns the one before. The caller keeps the record of the new one alive until the floor is
-/// another one again.
-fn set_floor(floor: Floor) -> Floor {
-    THREAD.with(|thread| {
-        let before = thread.floor.replace(floor);
-        // SAFETY: `current` is null or alive, as `set_current`'s caller promises.
-        unsafe { thread.publish() };
-        before
-    })
 }
 
 /// Stands while contexts are followed on a thread; its destructor is the thread's end for us.
@@ -353,131 +243,4 @@ impl Drop for ExitGuard {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::published;
-
-    fn record(byte: u8) -> Record {
-        Record::new(SpanIds::new([byte; 16], [byte; 8], 1).unwrap())
-    }
-
-    fn context_record(byte: u8) -> Box<ContextRecord> {
-        let mut record = Box::new(ContextRecord::new(Some(record(byte).ids())));
-        record.link();
-        record
-    }
-
-    fn seen() -> Option<u8> {
-        published::thread_context().map(|context| context.ids.trace_id()[0])
-    }
-
-    #[test]
-    fn floors_nest_and_are_restored() {
-        if !block::SUPPORTED {
-            return;
-        }
-        let (outer, inner) = (record(1), record(2));
-        assert_eq!(seen(), None);
-        outer.publish_while(|| {
-            assert_eq!(seen(), Some(1));
-            inner.publish_while(|| assert_eq!(seen(), Some(2)));
-            assert_eq!(seen(), Some(1));
-            let panicked =
-                std::panic::catch_unwind(|| inner.publish_while(|| panic!("on purpose")));
-            assert!(panicked.is_err());
-            assert_eq!(seen(), Some(1));
-        });
-        assert_eq!(seen(), None);
-        assert_eq!(published::custom_labels(), []);
-    }
-
-    #[test]
-    fn a_scope_ends_what_was_published_inside_it() {
-        if !block::SUPPORTED {
-            return;
-        }
-        assert!(!record(1).publish_for_rest_of_scope(), "there is no scope");
-        record(1).publish_while(|| {
-            publish_scope(|| {
-                assert_eq!(seen(), Some(1));
-                assert!(record(2).publish_for_rest_of_scope());
-                assert_eq!(seen(), Some(2));
-                record(3).publish_while(|| {
-                    assert!(record(4).publish_for_rest_of_scope());
-                    assert_eq!(seen(), Some(4));
-                    assert_eq!(
-                        floor().map(|(record, shown)| (record.ids().span_id()[0], shown)),
-                        Some((4, true))
-                    );
-                });
-                assert_eq!(seen(), Some(2));
-                publish_scope(|| assert!(record(5).publish_for_rest_of_scope()));
-                assert_eq!(seen(), Some(2));
-            });
-            assert_eq!(seen(), Some(1));
-        });
-        assert_eq!(seen(), None);
-    }
-
-    #[test]
-    fn a_context_inside_a_floor_is_published_instead_of_it() {
-        if !block::SUPPORTED {
-            return;
-        }
-        std::thread::spawn(|| {
-            let (context, floor, child) = (context_record(1), record(2), context_record(3));
-            let enter = |record: Option<&ContextRecord>| {
-                // SAFETY: all records live until the thread is about to end.
-                unsafe { set_current(record.map_or(ptr::null(), ptr::from_ref), true) }
-            };
-            enter(Some(&context));
-            floor.publish_while(|| {
-                assert_eq!(seen(), Some(2), "the floor was set inside the context");
-                enter(Some(&child));
-                assert_eq!(seen(), Some(3));
-                enter(None);
-                assert_eq!(seen(), Some(2), "a context without a span shows the floor");
-                enter(Some(&context));
-                assert_eq!(
-                    seen(),
-                    Some(2),
-                    "back in the context in which the floor was set"
-                );
-            });
-            assert_eq!(seen(), Some(1));
-            enter(None);
-            assert_eq!(seen(), None);
-        })
-        .join()
-        .unwrap();
-    }
-
-    #[test]
-    fn nothing_is_published_after_the_guard_is_gone() {
-        struct Late;
-        impl Drop for Late {
-            fn drop(&mut self) {
-                assert_eq!(seen(), None, "the exit guard goes first");
-                let (context, record) = (context_record(7), record(7));
-                // SAFETY: the record outlives the next call.
-                unsafe { set_current(ptr::from_ref(&*context), true) };
-                assert_eq!(seen(), None, "the thread is closed");
-                // SAFETY: null is always allowed.
-                unsafe { set_current(ptr::null(), false) };
-                if block::SUPPORTED {
-                    record.publish_while(|| assert_eq!(seen(), Some(7)));
-                }
-            }
-        }
-        thread_local! {
-            static LATE: Late = const { Late };
-        }
-        std::thread::spawn(|| {
-            LATE.with(|_| ());
-            // SAFETY: a leaked record lives for ever.
-            unsafe { set_current(ptr::from_ref(Box::leak(context_record(1))), true) };
-        })
-        .join()
-        .unwrap();
-    }
-}
+mod tests;
