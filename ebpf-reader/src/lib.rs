@@ -1,0 +1,65 @@
+//! Profiles other processes by the traces that they work on.
+//!
+//! A service that uses `otel-profiling` publishes, per thread, which trace and span it is working on. This
+//! crate reads that from outside: an eBPF program interrupts each CPU a number of times a second, reads the
+//! context of the thread that runs there together with its stack, and this library turns the
+//! samples into CPU time by trace, pprof profiles and flame graphs. It knows nothing of a program but its
+//! ELF file and the published layouts (`otel_profiling::abi`), so it works for every writer of them.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::sync::atomic::AtomicBool;
+//! use std::time::Duration;
+//!
+//! use ebpf_reader::flame::{self, Filter};
+//! use ebpf_reader::record::{self, Options};
+//!
+//! # fn main() -> Result<(), ebpf_reader::Error> {
+//! let options = Options::new().pid(1234).duration(Duration::from_secs(10));
+//! let recording = record::run(&options, &AtomicBool::new(false), &mut |_progress| {})?;
+//! for usage in recording.profile.traces() {
+//!     println!("{} {} samples, {} ns of CPU", usage.trace_id, usage.samples, usage.cpu_ns);
+//! }
+//! flame::write_svg(&recording.profile, &Filter::all(), Path::new("profile.svg"))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it is cut
+//! | module | what |
+//! |---|---|
+//! | [`sampler`] | takes samples: with eBPF, or with ptrace where privileges are missing |
+//! | [`sample`] | what a sampler delivers, and the trait that both implement |
+//! | [`elf`], [`process`] | where a process keeps its thread-local pointers, its mappings and files |
+//! | [`process_context`] | the resource of a process and the names of its attributes |
+//! | [`record`] | one recording: follows processes from start to end |
+//! | [`profile`] | counts samples by thread, context and stack |
+//! | [`symbolize`] | names of functions |
+//! | [`report`], [`pprof`], [`flame`], [`output`] | what is shown and written |
+//!
+//! # Limits
+//! - Linux 5.10 or later with BTF, on x86-64 and aarch64. eBPF needs CAP_BPF and CAP_PERFMON; programs of other
+//!   users need CAP_SYS_PTRACE, too. In a container all processes to be followed must be visible in `/proc`.
+//! - The symbols have to be exported by the main executable.
+//! - Stacks are walked by frame pointers: `-C force-frame-pointers=yes` when building a program gives whole ones.
+//! - What another process says is not trusted: sizes are bounded, and what cannot be read is counted
+//!   ([`profile::Profile::unreadable`]), as is what was lost ([`profile::Profile::lost`]).
+#![deny(unsafe_code)]
+
+pub mod elf;
+pub mod error;
+pub mod flame;
+pub mod output;
+pub mod pprof;
+pub mod process;
+pub mod process_context;
+pub mod profile;
+pub mod record;
+pub mod report;
+pub mod sample;
+pub mod sampler;
+pub mod symbolize;
+#[allow(unsafe_code)]
+mod sys;
+
+pub use error::Error;

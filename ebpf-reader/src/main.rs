@@ -1,0 +1,25 @@
+//! The command line of ebpf-reader.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod recording;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let result = match cli.action {
+        cli::Action::Record(arguments) => recording::record(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The error and its causes in one line, also where a cause has line ends of its own.
+            let line = format!("{error:#}").replace(['\n', '\r'], " ");
+            eprintln!("error: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What a recording found: counted samples by thread, context and stack.
+//!
+//! Samples are merged only when process, thread, context and stack are all equal; everything else
+//! (CPU time by trace, pprof, flame graphs) is computed from these rows.
+
+mod aggregate;
+mod ids;
+mod usage;
+
+use std::time::{Duration, SystemTime};
+
+pub use aggregate::{Aggregator, Settings};
+pub use ids::{ParseIdError, SpanId, TraceId};
+pub use usage::{SpanUsage, TraceUsage};
+
+use crate::process::ModuleId;
+use crate::process_context::ProcessContext;
+
+/// The result of a recording. Tables refer to each other by index.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Profile {
+    /// When the recording began; `None` if it did not.
+    pub started: Option<SystemTime>,
+    /// How long it took.
+    pub duration: Duration,
+    /// CPU time that one sample stands for, in nanoseconds.
+    pub period_ns: u64,
+    /// Samples that were taken.
+    pub samples: u64,
+    /// Samples with a trace id.
+    pub with_context: u64,
+    /// Samples whose thread published something that could not be read.
+    pub unreadable: u64,
+    /// Samples in which attributes, labels, keys or values were cut off.
+    pub truncated: u64,
+    /// Samples that were taken but not delivered; they are not among [`Profile::samples`].
+    pub lost: u64,
+    /// The programs that were sampled: a process that executes another program is a new entry.
+    pub processes: Vec<Process>,
+    /// The threads that were sampled.
+    pub threads: Vec<Thread>,
+    /// The contexts that were seen.
+    pub contexts: Vec<Context>,
+    /// Pieces of files in the memory of the processes.
+    pub mappings: Vec<Mapping>,
+    /// Places in the programs.
+    pub locations: Vec<Location>,
+    /// The functions of [`Frame`].
+    pub functions: Vec<Function>,
+    /// Stacks, each as indices of locations, innermost first.
+    pub stacks: Vec<Vec<usize>>,
+    /// The samples.
+    pub rows: Vec<Row>,
+}
+
+/// One program in one process.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Process {
+    /// Process id, in the reader's pid namespace.
+    pub pid: u32,
+    /// Name, at most 15 bytes.
+    pub name: String,
+    /// What it published about itself.
+    pub context: Option<ProcessContext>,
+}
+
+/// One thread of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Thread {
+    /// Index in [`Profile::processes`].
+    pub process: usize,
+    /// Thread id, in the reader's pid namespace.
+    pub tid: u32,
+    /// Name, at most 15 bytes.
+    pub name: String,
+}
+
+/// What a thread published at a sample.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Context {
+    /// The trace id: the thread context's, else the custom labels'.
+    pub trace_id: Option<TraceId>,
+    /// The span id, from where the trace id is.
+    pub span_id: Option<SpanId>,
+    /// Attributes of the thread context by name, then custom labels, without the ids. Names are unique.
+    pub labels: Vec<(String, String)>,
+}
+
+/// A piece of a file in the memory of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// Address after the last one.
+    pub end: u64,
+    /// Offset in the file of the first address.
+    pub offset: u64,
+    /// Path of the file in the process's mount namespace, or a name in brackets.
+    pub name: String,
+    /// The file, if it was opened.
+    pub module: Option<ModuleId>,
+}
+
+/// A place in a program, with its name if that is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Location {
+    /// Index in [`Profile::mappings`], if the address lies in one.
+    pub mapping: Option<usize>,
+    /// The address: of the sampled instruction, or a byte of the call that a return address follows.
+    pub address: u64,
+    /// The functions at this place: the innermost inlined one first. Empty if unknown.
+    pub frames: Vec<Frame>,
+}
+
+/// One function at a location.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Frame {
+    /// Index in [`Profile::functions`].
+    pub function: usize,
+    /// The line, if it is known.
+    pub line: Option<u32>,
+}
+
+/// A function.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Function {
+    /// Its name, demangled.
+    pub name: String,
+    /// The source file, or nothing.
+    pub file: String,
+}
+
+/// Equal samples.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Row {
+    /// Index in [`Profile::threads`].
+    pub thread: usize,
+    /// Index in [`Profile::contexts`].
+    pub context: usize,
+    /// Index in [`Profile::stacks`].
+    pub stack: usize,
+    /// How many they are.
+    pub samples: u64,
+}
+
+impl Profile {
+    /// CPU time of a number of samples, in nanoseconds.
+    pub fn cpu_ns(&self, samples: u64) -> u64 {
+        samples.saturating_mul(self.period_ns)
+    }
+
+    /// How a location is shown: its functions, innermost first, else the file and the offset in it.
+    pub fn names(&self, location: &Location) -> Vec<String> {
+        let names: Vec<String> = location
+            .frames
+            .iter()
+            .filter_map(|frame| Some(self.functions.get(frame.function)?.name.clone()))
+            .collect();
+        if !names.is_empty() {
+            return names;
+        }
+        vec![match location
+            .mapping
+            .and_then(|mapping| self.mappings.get(mapping))
+        {
+            Some(mapping) => {
+                let file = mapping.name.rsplit('/').next().unwrap_or_default();
+                format!("{file}+{:#x}", mapping.file_offset(location.address))
+            }
+            None => format!("[unknown] {:#x}", location.address),
+        }]
+    }
+}
+
+impl Mapping {
+    /// The offset in the file of an address in this mapping.
+    pub fn file_offset(&self, address: u64) -> u64 {
+        address.wrapping_sub(self.start).wrapping_add(self.offset)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

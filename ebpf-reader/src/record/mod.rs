@@ -1,0 +1,210 @@
+//! One recording: follows processes, takes samples until it is told to stop, and makes a profile of them.
+
+mod command;
+mod session;
+mod targets;
+
+use std::ffi::OsString;
+use std::process::ExitStatus;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use otel_profiling::{DEFAULT_SPAN_LABEL, DEFAULT_TRACE_LABEL};
+
+use crate::error::Error;
+use crate::profile::Profile;
+use crate::sample::Sampler;
+use crate::sampler::{Counters, EbpfSampler, PtraceSampler};
+
+/// Samples a second and thread unless told otherwise: not a divisor of the usual timers.
+pub const DEFAULT_FREQUENCY_HZ: u64 = 99;
+
+/// How samples are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// In the kernel; needs privileges.
+    #[default]
+    Ebpf,
+    /// From outside, by stopping the threads; needs only the right to trace the processes.
+    Ptrace,
+}
+
+/// What to record and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Processes to follow, with the children that they have and will have.
+    pub pids: Vec<u32>,
+    /// A program to start and follow, with its arguments. What it prints goes to standard error.
+    pub command: Vec<OsString>,
+    /// Samples a second of a thread that uses its CPU all the time.
+    pub frequency_hz: u64,
+    /// When to stop; `None`: when asked to, or when all processes have ended.
+    pub duration: Option<Duration>,
+    /// How samples are taken.
+    pub backend: Backend,
+    /// Whether to look up the names of functions, which takes a while for large programs.
+    pub symbols: bool,
+    /// Custom label that holds the trace id, for processes without a thread context.
+    pub trace_label: String,
+    /// Custom label that holds the span id.
+    pub span_label: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pids: Vec::new(),
+            command: Vec::new(),
+            frequency_hz: DEFAULT_FREQUENCY_HZ,
+            duration: None,
+            backend: Backend::default(),
+            symbols: true,
+            trace_label: DEFAULT_TRACE_LABEL.to_owned(),
+            span_label: DEFAULT_SPAN_LABEL.to_owned(),
+        }
+    }
+}
+
+impl Options {
+    /// Nothing to record yet, at [`DEFAULT_FREQUENCY_HZ`] by eBPF.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Follows one more process.
+    #[must_use]
+    pub fn pid(mut self, pid: u32) -> Self {
+        self.pids.push(pid);
+        self
+    }
+
+    /// Starts a program and follows it.
+    #[must_use]
+    pub fn command<I: IntoIterator<Item = S>, S: Into<OsString>>(mut self, command: I) -> Self {
+        self.command = command.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Samples a second of a thread that uses its CPU all the time.
+    #[must_use]
+    pub fn frequency_hz(mut self, frequency_hz: u64) -> Self {
+        self.frequency_hz = frequency_hz;
+        self
+    }
+
+    /// Stops after this time.
+    #[must_use]
+    pub fn duration(mut self, duration: Duration) -> Self {
+        self.duration = Some(duration);
+        self
+    }
+
+    /// How samples are taken.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Whether to look up the names of functions.
+    #[must_use]
+    pub fn symbols(mut self, symbols: bool) -> Self {
+        self.symbols = symbols;
+        self
+    }
+}
+
+/// What a recording tells while it runs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Progress {
+    /// Samples are being taken from now on.
+    Started,
+    /// Some time has passed.
+    Sampling {
+        /// Since the start.
+        elapsed: Duration,
+        /// Samples taken so far.
+        samples: u64,
+        /// Those of them with a trace id.
+        with_context: u64,
+        /// Processes that are followed.
+        processes: usize,
+    },
+    /// Sampling is over; the names of functions are being looked up.
+    Symbolizing,
+    /// Something is missing in the result, or will be.
+    Warning(Error),
+}
+
+/// Why a recording ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum End {
+    /// The time was over.
+    Duration,
+    /// It was asked to stop.
+    Stopped,
+    /// All processes had ended.
+    TargetsExited,
+    /// Sampling broke down; what was taken until then is there.
+    Failed(Error),
+}
+
+/// A finished recording.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Recording {
+    /// What was found.
+    pub profile: Profile,
+    /// Why it ended.
+    pub end: End,
+    /// Whether any process exported symbols under which contexts are published.
+    pub found_symbols: bool,
+    /// How the command that was started ended, if there was one and it can be known.
+    pub command_status: Option<ExitStatus>,
+}
+
+/// Records until the duration is over, `stop` becomes true, or all processes have ended.
+///
+/// # Errors
+/// If nothing could be recorded: there is nothing to record, a process does not exist, may not be read or
+/// exports no symbols, the command cannot be started, or the sampler cannot. What goes wrong later is in
+/// [`Recording::end`].
+pub fn run(
+    options: &Options,
+    stop: &AtomicBool,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Recording, Error> {
+    if options.pids.is_empty() && options.command.is_empty() {
+        return Err(Error::NothingToRecord);
+    }
+    let targets = targets::find(&options.pids, on_progress)?;
+    let sampler: Box<dyn CountingSampler> = match options.backend {
+        Backend::Ebpf => Box::new(EbpfSampler::new(options.frequency_hz)?),
+        Backend::Ptrace => Box::new(PtraceSampler::new(options.frequency_hz)?),
+    };
+    session::run(options, sampler, targets, stop, on_progress)
+}
+
+/// A sampler that also counts what is missing in what it delivers.
+trait CountingSampler: Sampler {
+    fn counters(&self) -> Counters;
+}
+
+impl CountingSampler for EbpfSampler {
+    fn counters(&self) -> Counters {
+        self.counters()
+    }
+}
+
+impl CountingSampler for PtraceSampler {
+    fn counters(&self) -> Counters {
+        self.counters()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! The loop of a recording: passes events on, keeps up with programs that are executed, knows when to stop.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::command::Command;
+use super::targets::{self, Target};
+use super::{CountingSampler, End, Options, Progress, Recording};
+use crate::error::Error;
+use crate::process;
+use crate::profile::{Aggregator, Settings};
+use crate::sample::Event;
+use crate::sampler::Counters;
+use crate::symbolize;
+
+/// Longest wait for an event: how fast a request to stop is seen.
+const TICK: Duration = Duration::from_millis(50);
+/// Pause between two looks at which processes are still there, in case the event of an exit was lost.
+const CENSUS: Duration = Duration::from_millis(500);
+/// How often a program that was just executed is looked at before it is given up.
+const LOCATE_ATTEMPTS: u32 = 40;
+
+/// Records with any sampler.
+pub(super) fn run(
+    options: &Options,
+    sampler: Box<dyn CountingSampler>,
+    targets: Vec<Target>,
+    stop: &AtomicBool,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Recording, Error> {
+    let aggregator = Aggregator::new(Settings {
+        period_ns: sampler.period_ns(),
+        trace_label: options.trace_label.clone(),
+        span_label: options.span_label.clone(),
+    });
+    let mut session = Session {
+        sampler,
+        aggregator,
+        followed: HashSet::new(),
+        to_locate: Vec::new(),
+        found_symbols: false,
+        on_progress,
+    };
+    let (started, begin) = (SystemTime::now(), Instant::now());
+    for target in targets {
+        session.follow_at_start(target, options.pids.contains(&target.pid))?;
+    }
+    let command = session.start_command(options)?;
+    if session.followed.is_empty() && command.is_none() {
+        return Err(Error::NothingToRecord);
+    }
+    (session.on_progress)(Progress::Started);
+    let end = session.sample(begin, options.duration, stop);
+    let elapsed = begin.elapsed();
+
+    let lost = session.sampler.lost();
+    let counters = session.sampler.counters();
+    let Session {
+        sampler,
+        aggregator,
+        found_symbols,
+        on_progress,
+        ..
+    } = session;
+    let (mut profile, modules) = aggregator.finish(started, elapsed, lost);
+    profile.truncated = counters.truncated;
+    warn_of_gaps(&counters, on_progress);
+    // Before the command is ended: a tracer has to let go of it first.
+    drop(sampler);
+    let command_status = command.and_then(Command::end);
+    if options.symbols {
+        on_progress(Progress::Symbolizing);
+        for warning in symbolize::symbolize(&mut profile, &modules) {
+            on_progress(Progress::Warning(warning));
+        }
+    }
+    Ok(Recording {
+        profile,
+        end,
+        found_symbols,
+        command_status,
+    })
+}
+
+/// Tells what is not in the profile's own numbers.
+fn warn_of_gaps(counters: &Counters, on_progress: &mut dyn FnMut(Progress)) {
+    let gaps = [
+        (
+            counters.lost_events,
+            "starts and ends of processes were lost: children may be missing in the profile",
+        ),
+        (
+            counters.refused_processes,
+            "child processes are missing in the profile: too many were followed already",
+        ),
+    ];
+    for (count, what) in gaps.into_iter().filter(|&(count, _)| count > 0) {
+        on_progress(Progress::Warning(Error::Incomplete { count, what }));
+    }
+}
+
+struct Session<'a> {
+    sampler: Box<dyn CountingSampler>,
+    aggregator: Aggregator,
+    followed: HashSet<u32>,
+    /// Processes that executed a program of which the locations are not known yet, and the attempts so far.
+    to_locate: Vec<(u32, u32)>,
+    found_symbols: bool,
+    on_progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Session<'_> {
+    fn follow(&mut self, target: Target) -> Result<(), Error> {
+        self.sampler
+            .follow(target.pid, target.locations.unwrap_or_default())?;
+        self.aggregator.follow(target.pid);
+        self.followed.insert(target.pid);
+        self.found_symbols |= target.locations.is_some();
+        Ok(())
+    }
+
+    /// Follows a process that was named, or a descendant, which may have ended meanwhile.
+    fn follow_at_start(&mut self, target: Target, named: bool) -> Result<(), Error> {
+        match self.follow(target) {
+            Err(error) if named => Err(error),
+            Err(Error::NoSuchProcess { .. }) | Ok(()) => Ok(()),
+            Err(error) => {
+                (self.on_progress)(Progress::Warning(error));
+                Ok(())
+            }
+        }
+    }
+
+    fn start_command(&mut self, options: &Options) -> Result<Option<Command>, Error> {
+        if options.command.is_empty() {
+            return Ok(None);
+        }
+        let command = Command::start(&options.command)?;
+        let pid = command.pid();
+        let target = targets::locate(pid).unwrap_or_else(|(target, error)| {
+            // One that has ended already has been too short to be sampled.
+            if process::is_alive(pid) {
+                (self.on_progress)(Progress::Warning(error));
+            }
+            target
+        });
+        self.found_symbols |= target.locations.is_some();
+        match self.follow(target) {
+            Ok(()) => {}
+            Err(_) if !process::is_alive(pid) => {}
+            Err(error) => return Err(error),
+        }
+        // What it started before it was followed.
+        for child in process::descendants(pid) {
+            let target = targets::locate(child).unwrap_or_else(|(target, _)| target);
+            self.follow_at_start(target, false)?;
+        }
+        Ok(Some(command))
+    }
+
+    fn sample(&mut self, begin: Instant, duration: Option<Duration>, stop: &AtomicBool) -> End {
+        let mut next_census = begin + CENSUS;
+        let mut next_progress = begin;
+        let end = loop {
+            let elapsed = begin.elapsed();
+            let remaining = duration.map(|duration| duration.saturating_sub(elapsed));
+            if remaining == Some(Duration::ZERO) {
+                break End::Duration;
+            }
+            if stop.load(Ordering::Relaxed) {
+                break End::Stopped;
+            }
+            if self.followed.is_empty() {
+                break End::TargetsExited;
+            }
+            if let Err(error) = self.poll(remaining.map_or(TICK, |remaining| remaining.min(TICK))) {
+                return End::Failed(error);
+            }
+            self.locate_new_programs();
+            let now = Instant::now();
+            self.aggregator.tick(now);
+            if now >= next_census {
+                next_census = now + CENSUS;
+                self.census();
+            }
+            if now >= next_progress {
+                next_progress = now + TICK;
+                (self.on_progress)(Progress::Sampling {
+                    elapsed: begin.elapsed(),
+                    samples: self.aggregator.samples(),
+                    with_context: self.aggregator.with_context(),
+                    processes: self.followed.len(),
+                });
+            }
+        };
+        // What was taken before the end and not delivered yet.
+        match self.poll(Duration::ZERO) {
+            Ok(()) => end,
+            Err(error) => End::Failed(error),
+        }
+    }
+
+    fn poll(&mut self, timeout: Duration) -> Result<(), Error> {
+        let Self {
+            sampler,
+            aggregator,
+            followed,
+            to_locate,
+            ..
+        } = self;
+        sampler.poll(timeout, &mut |event| {
+            match event {
+                Event::Fork { child, .. } => {
+                    followed.insert(child);
+                }
+                Event::Exec { pid } => {
+                    followed.insert(pid);
+                    to_locate.push((pid, 0));
+                }
+                Event::Exit { pid } => {
+                    followed.remove(&pid);
+                }
+                Event::Sample(_) => {}
+            }
+            aggregator.event(event);
+        })
+    }
+
+    /// Finds out where programs that were just executed keep their pointers.
+    fn locate_new_programs(&mut self) {
+        for (pid, attempts) in std::mem::take(&mut self.to_locate) {
+            if !self.followed.contains(&pid) {
+                continue;
+            }
+            let (target, error) = match targets::locate(pid) {
+                Ok(target) => (target, None),
+                // Its children may execute something that has the symbols.
+                Err((target, Error::NoSymbols { .. })) => (target, None),
+                Err((target, error)) => (target, Some(error)),
+            };
+            match error.map_or_else(|| self.follow(target), Err) {
+                Ok(()) => {}
+                Err(Error::NoSuchProcess { .. }) => {}
+                Err(_) if attempts < LOCATE_ATTEMPTS => self.to_locate.push((pid, attempts + 1)),
+                Err(error) => (self.on_progress)(Progress::Warning(error)),
+            }
+        }
+    }
+
+    /// Forgets processes that have ended without an event.
+    fn census(&mut self) {
+        let ended: Vec<u32> = self
+            .followed
+            .iter()
+            .copied()
+            .filter(|&pid| !process::is_alive(pid))
+            .collect();
+        for pid in ended {
+            self.followed.remove(&pid);
+            self.aggregator.event(Event::Exit { pid });
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The processes to follow at the start: those that were named, and their descendants.
+
+use super::Progress;
+use crate::error::Error;
+use crate::process;
+use crate::sample::Locations;
+
+/// A process to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) pid: u32,
+    /// `None`: its program does not export the symbols; a child's program may.
+    pub(super) locations: Option<Locations>,
+}
+
+/// Finds the processes and where they keep their pointers.
+///
+/// A named process has to export the symbols, unless a descendant of it or another named process does.
+pub(super) fn find(
+    pids: &[u32],
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Target>, Error> {
+    let mut targets: Vec<Target> = Vec::new();
+    let mut without = Vec::new();
+    for &named in pids {
+        let known = |targets: &[Target], pid| targets.iter().any(|target| target.pid == pid);
+        if known(&targets, named) {
+            continue;
+        }
+        if let Some(pid) = process::of_thread(named).filter(|&pid| pid != named) {
+            return Err(Error::NotAProcess { tid: named, pid });
+        }
+        let mut found = false;
+        let mut missing = None;
+        match locate(named) {
+            Ok(target) => {
+                found = true;
+                targets.push(target);
+            }
+            Err((target, error @ Error::NoSymbols { .. })) => {
+                missing = Some(error);
+                targets.push(target);
+            }
+            Err((_, error)) => return Err(error),
+        }
+        for pid in process::descendants(named) {
+            if known(&targets, pid) {
+                continue;
+            }
+            // Children of which nothing is known may have ended meanwhile, or may yet execute something else.
+            let target = locate(pid).unwrap_or_else(|(target, _)| target);
+            found |= target.locations.is_some();
+            targets.push(target);
+        }
+        if !found {
+            without.extend(missing);
+        }
+    }
+    let found = targets.iter().any(|target| target.locations.is_some());
+    for error in without {
+        if !found {
+            return Err(error);
+        }
+        on_progress(Progress::Warning(error));
+    }
+    Ok(targets)
+}
+
+/// A process and where it keeps its pointers, or the process alone and why that is not known.
+pub(super) fn locate(pid: u32) -> Result<Target, (Target, Error)> {
+    match process::locate(pid) {
+        Ok(locations) => Ok(Target {
+            pid,
+            locations: Some(locations),
+        }),
+        Err(error) => Err((
+            Target {
+                pid,
+                locations: None,
+            },
+            error,
+        )),
+    }
+}

@@ -1,0 +1,368 @@
+//! Samples in the kernel: loads the programs of `bpf/reader.bpf.c`, attaches them, drains their ring.
+//!
+//! Every CPU that is online at the start has a sampling clock of its own. CPUs that come online later
+//! are not sampled.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
+
+use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::perf_event::{
+    PerfEvent, PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent,
+};
+use aya::programs::{ProgramError, RawTracePoint};
+use aya::util::{KernelVersion, online_cpus};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+
+use super::{Counters, frequency, privileges, procfs, wire};
+use crate::error::Error;
+use crate::sample::{Event, Locations, Sampler};
+use crate::sys;
+
+#[cfg(target_arch = "x86_64")]
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/reader.x86_64.bpf.o");
+#[cfg(target_arch = "aarch64")]
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/reader.aarch64.bpf.o");
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+static OBJECT: &[u8] = &[];
+
+/// Inode of the initial pid namespace, fixed in the kernel (PROC_PID_INIT_INO).
+const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// The kernel side does not wake the reader for each sample: it looks by itself this often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// More than the ring holds. A reader that is slower than its targets must not drain for ever: whoever
+/// polls wants to look at the time.
+const MAX_EVENTS_PER_POLL: usize = 1 << 16;
+
+/// Before this version maps are charged to RLIMIT_MEMLOCK.
+const UNCHARGED_MAPS: KernelVersion = KernelVersion::new(5, 11, 0);
+
+/// The oldest kernel with a ring buffer and the program types that are used.
+const OLDEST_KERNEL: KernelVersion = KernelVersion::new(5, 10, 0);
+
+/// Tracepoints on which the table of targets is kept, by the program that does it.
+const LIFE_PROGRAMS: [(&str, &str); 3] = [
+    ("on_fork", "sched_process_fork"),
+    ("on_exec", "sched_process_exec"),
+    ("on_exit", "sched_process_exit"),
+];
+
+/// Positions in the map `counters`, as in `bpf/records.h`.
+#[derive(Clone, Copy)]
+enum Counter {
+    LostSamples = 0,
+    LostLifeEvents = 1,
+    Unreadable = 2,
+    Truncated = 3,
+    RefusedTargets = 4,
+}
+
+/// Bits of the last word of a target, as in `bpf/records.h`.
+const HAS_THREAD_CONTEXT: i64 = 1;
+const HAS_CUSTOM_LABELS: i64 = 2;
+
+/// Samples the CPUs' clocks in the kernel. Needs CAP_BPF and CAP_PERFMON, and Linux 5.10 or later.
+///
+/// Children of a followed process are followed from their first instruction on: the table of processes
+/// is kept by the kernel side. Sampling ends when the value is dropped.
+pub struct EbpfSampler {
+    // Holds the programs and their attachments.
+    _programs: Ebpf,
+    targets: HashMap<MapData, u32, [i64; 3]>,
+    counters: PerCpuArray<MapData, u64>,
+    ring: RingBuf<MapData>,
+    malformed: u64,
+    period_ns: u64,
+}
+
+impl std::fmt::Debug for EbpfSampler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EbpfSampler")
+            .field("period_ns", &self.period_ns)
+            .field("counters", &self.counters())
+            .finish_non_exhaustive()
+    }
+}
+
+impl EbpfSampler {
+    /// Loads the programs and starts the clocks; nothing is sampled before [`Sampler::follow`].
+    ///
+    /// # Errors
+    /// [`Error::Frequency`] for 0 or more than `kernel.perf_event_max_sample_rate`;
+    /// [`Error::Permission`] with the missing capabilities; [`Error::Unsupported`] where the kernel is
+    /// older than 5.10 or has no BTF; [`Error::Bpf`] for what else the kernel refuses.
+    pub fn new(frequency_hz: u64) -> Result<Self, Error> {
+        let period_ns = frequency::period_ns(
+            frequency_hz,
+            frequency::kernel_limit(),
+            ", or raise kernel.perf_event_max_sample_rate with sysctl",
+        )?;
+        privileges::check()?;
+        check_kernel()?;
+
+        let mut programs = load()?;
+        let targets = take_map(&mut programs, "targets")?;
+        let targets =
+            HashMap::try_from(targets).map_err(|error| bpf("open the table of targets", error))?;
+        let counters = take_map(&mut programs, "counters")?;
+        let counters =
+            PerCpuArray::try_from(counters).map_err(|error| bpf("open the counters", error))?;
+        let ring = take_map(&mut programs, "ring")?;
+        let ring = RingBuf::try_from(ring).map_err(|error| bpf("map the ring buffer", error))?;
+        // The table is kept before the first sample is taken.
+        for (program, tracepoint) in LIFE_PROGRAMS {
+            attach_to_tracepoint(&mut programs, program, tracepoint)?;
+        }
+        attach_to_clocks(&mut programs, "sample_cpu", frequency_hz)?;
+
+        Ok(Self {
+            _programs: programs,
+            targets,
+            counters,
+            ring,
+            malformed: 0,
+            period_ns,
+        })
+    }
+
+    /// What was not delivered, or not in full, since the start.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            lost_samples: self.count(Counter::LostSamples) + self.malformed,
+            lost_events: self.count(Counter::LostLifeEvents),
+            unreadable: self.count(Counter::Unreadable),
+            truncated: self.count(Counter::Truncated),
+            refused_processes: self.count(Counter::RefusedTargets),
+        }
+    }
+
+    fn count(&self, counter: Counter) -> u64 {
+        self.counters
+            .get(&(counter as u32), 0)
+            .map(|values| values.iter().sum())
+            .unwrap_or(0)
+    }
+
+    /// Delivers what lies in the ring; whether there was anything.
+    fn drain(&mut self, on_event: &mut dyn FnMut(Event)) -> bool {
+        let mut any = false;
+        for _ in 0..MAX_EVENTS_PER_POLL {
+            let Some(item) = self.ring.next() else { break };
+            any = true;
+            let event = wire::decode(&item);
+            // Gives the room back before the event is handled.
+            drop(item);
+            match event {
+                Some(event) => on_event(event),
+                None => self.malformed += 1,
+            }
+        }
+        any
+    }
+}
+
+impl Sampler for EbpfSampler {
+    fn follow(&mut self, pid: u32, locations: Locations) -> Result<(), Error> {
+        procfs::check_alive(pid)?;
+        self.targets
+            .insert(pid, target(locations), 0)
+            .map_err(|error| {
+                bpf(
+                    format!("follow process {pid}: the table of processes is full"),
+                    error,
+                )
+            })?;
+        // An exit before the insertion was not seen by the kernel side: nobody would take the entry away.
+        if let Err(error) = procfs::check_alive(pid) {
+            // It may have been seen after all.
+            let _ = self.targets.remove(&pid);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, timeout: Duration, on_event: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        let start = Instant::now();
+        loop {
+            if self.drain(on_event) {
+                return Ok(());
+            }
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Ok(());
+            }
+            sys::wait_readable(self.ring.as_fd(), left.min(LOOK_INTERVAL))
+                .map_err(|error| Error::io("wait for the ring buffer", error))?;
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        self.counters().lost_samples
+    }
+
+    fn period_ns(&self) -> u64 {
+        self.period_ns
+    }
+}
+
+/// A value of the map `targets`, as in `bpf/records.h`.
+fn target(locations: Locations) -> [i64; 3] {
+    let mut found = 0;
+    if locations.thread_context.is_some() {
+        found |= HAS_THREAD_CONTEXT;
+    }
+    if locations.custom_labels.is_some() {
+        found |= HAS_CUSTOM_LABELS;
+    }
+    [
+        locations.thread_context.unwrap_or(0),
+        locations.custom_labels.unwrap_or(0),
+        found,
+    ]
+}
+
+fn check_kernel() -> Result<(), Error> {
+    let unsupported = |why: String| Error::Unsupported {
+        what: "sampling with eBPF".to_owned(),
+        why: format!("{why}; sample with --ptrace"),
+    };
+    if OBJECT.is_empty() {
+        return Err(unsupported(
+            "the kernel side exists for x86-64 and aarch64".to_owned(),
+        ));
+    }
+    let Ok(version) = KernelVersion::current() else {
+        return Ok(());
+    };
+    if version < OLDEST_KERNEL {
+        return Err(unsupported("it needs Linux 5.10 or later".to_owned()));
+    }
+    if version < UNCHARGED_MAPS {
+        // If it fails, the maps may still fit; if they do not, the error says what to do.
+        let _ = sys::lift_locked_memory_limit();
+    }
+    Ok(())
+}
+
+fn load() -> Result<Ebpf, Error> {
+    let btf = Btf::from_sys_fs().map_err(|error| Error::Unsupported {
+        what: "sampling with eBPF".to_owned(),
+        why: format!("/sys/kernel/btf/vmlinux cannot be read ({error}): the kernel needs CONFIG_DEBUG_INFO_BTF"),
+    })?;
+    let namespace = fs::metadata("/proc/self/ns/pid")
+        .map_err(|error| Error::io("look at /proc/self/ns/pid", error))?
+        .ino();
+    // Inode numbers of namespaces have 32 bits.
+    let inode = namespace as u32;
+    let initial = u32::from(namespace == INITIAL_PID_NAMESPACE);
+    EbpfLoader::new()
+        .btf(Some(&btf))
+        .override_global("READER_PID_NAMESPACE", &inode, true)
+        .override_global("READER_IN_INITIAL_NAMESPACE", &initial, true)
+        .load(OBJECT)
+        .map_err(|error| {
+            match errno(&error).and_then(|cause| privileges::refused("load eBPF programs", cause)) {
+                Some(refused) => refused,
+                None => bpf::<EbpfError>("load the eBPF object", error),
+            }
+        })
+}
+
+fn take_map(programs: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Error> {
+    programs.take_map(name).ok_or_else(|| {
+        bpf::<io::Error>(
+            format!("find the map {name}"),
+            io::ErrorKind::NotFound.into(),
+        )
+    })
+}
+
+fn attach_to_tracepoint(programs: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), Error> {
+    let program: &mut RawTracePoint = program(programs, name)?;
+    program
+        .load()
+        .map_err(|error| program_error("load", name, error))?;
+    program
+        .attach(tracepoint)
+        .map_err(|error| program_error("attach", name, error))?;
+    Ok(())
+}
+
+fn attach_to_clocks(programs: &mut Ebpf, name: &str, frequency_hz: u64) -> Result<(), Error> {
+    let program: &mut PerfEvent = program(programs, name)?;
+    program
+        .load()
+        .map_err(|error| program_error("load", name, error))?;
+    let cpus = online_cpus().map_err(|(file, error)| Error::io(format!("read {file}"), error))?;
+    for cpu in cpus {
+        program
+            .attach(
+                PerfEventConfig::Software(SoftwareEvent::CpuClock),
+                PerfEventScope::AllProcessesOneCpu { cpu },
+                SamplePolicy::Frequency(frequency_hz),
+                false,
+            )
+            .map_err(|error| program_error("attach", name, error))?;
+    }
+    Ok(())
+}
+
+fn program<'a, P>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Error>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    programs
+        .program_mut(name)
+        .ok_or(ProgramError::UnexpectedProgramType)
+        .and_then(TryInto::try_into)
+        .map_err(|error| bpf(format!("find the program {name}"), error))
+}
+
+fn program_error(verb: &str, name: &str, error: ProgramError) -> Error {
+    let action = format!("{verb} the eBPF program {name}");
+    if let Some(refused) = errno(&error).and_then(|cause| privileges::refused(&action, cause)) {
+        return refused;
+    }
+    match error {
+        // The verifier's log has thousands of lines; its conclusion is at the end.
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
+            let log = verifier_log.to_string();
+            let conclusion = log
+                .lines()
+                .rfind(|line| !line.starts_with("processed ") && !line.trim().is_empty())
+                .unwrap_or("no verifier log");
+            bpf::<io::Error>(format!("{action} ({conclusion})"), io_error)
+        }
+        error => bpf(action, error),
+    }
+}
+
+fn bpf<E>(action: impl Into<String>, error: E) -> Error
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    Error::Bpf {
+        action: action.into(),
+        source: Box::new(error),
+    }
+}
+
+/// The error of the system call that is at the root of an error.
+fn errno<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error);
+        }
+        cause = error.source();
+    }
+    None
+}

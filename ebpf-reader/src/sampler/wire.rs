@@ -1,0 +1,209 @@
+//! Decodes what the kernel side puts into the ring buffer.
+//!
+//! The layout is declared in `bpf/records.h`. The bytes come from our own program in the kernel, but
+//! parts of them are copied from the target: everything is checked against the length that arrived.
+
+use otel_profiling::abi::thread_context::RecordHeader;
+
+use crate::sample::{Event, Label, Sample, ThreadContext};
+
+const KIND_SAMPLE: u32 = 1;
+const KIND_FORK: u32 = 2;
+const KIND_EXEC: u32 = 3;
+const KIND_EXIT: u32 = 4;
+
+const HAS_THREAD_CONTEXT: u8 = 1;
+const UNREADABLE: u8 = 4;
+
+const RECORD_HEADER_SIZE: usize = size_of::<RecordHeader>();
+const THREAD_NAME_SIZE: usize = 16;
+
+/// One entry of the ring buffer, or `None` if it is not what the kernel side writes.
+pub(super) fn decode(bytes: &[u8]) -> Option<Event> {
+    let mut bytes = Bytes(bytes);
+    let (kind, pid, second) = (bytes.u32()?, bytes.u32()?, bytes.u32()?);
+    match kind {
+        KIND_SAMPLE => decode_sample(bytes, pid, second).map(Event::Sample),
+        KIND_FORK => Some(Event::Fork {
+            parent: pid,
+            child: second,
+        }),
+        KIND_EXEC => Some(Event::Exec { pid }),
+        KIND_EXIT => Some(Event::Exit { pid }),
+        _ => None,
+    }
+}
+
+fn decode_sample(mut bytes: Bytes<'_>, pid: u32, tid: u32) -> Option<Sample> {
+    let cpu = bytes.u32()?;
+    let time_ns = bytes.u64()?;
+    let name = bytes.take(THREAD_NAME_SIZE)?;
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    let stack_size = usize::from(bytes.u16()?);
+    let attrs_size = usize::from(bytes.u16()?);
+    let labels = bytes.u8()?;
+    let flags = bytes.u8()?;
+    bytes.u16()?;
+    let record = bytes.take(RECORD_HEADER_SIZE)?;
+    bytes.u32()?;
+
+    let user_stack = bytes
+        .take(stack_size)?
+        .chunks_exact(size_of::<u64>())
+        .filter_map(|word| word.try_into().ok().map(u64::from_ne_bytes))
+        .collect();
+    let attrs_data = bytes.take(attrs_size)?;
+    let thread_context = if flags & HAS_THREAD_CONTEXT != 0 {
+        Some(thread_context(record, attrs_data)?)
+    } else {
+        None
+    };
+    let mut custom_labels = Vec::with_capacity(usize::from(labels));
+    for _ in 0..labels {
+        let key = usize::from(bytes.u16()?);
+        let value = usize::from(bytes.u16()?);
+        custom_labels.push(Label {
+            key: bytes.take(key)?.to_vec(),
+            value: bytes.take(value)?.to_vec(),
+        });
+    }
+    Some(Sample {
+        pid,
+        tid,
+        thread_name: String::from_utf8_lossy(name).into_owned(),
+        cpu,
+        time_ns,
+        thread_context,
+        custom_labels,
+        unreadable: flags & UNREADABLE != 0,
+        user_stack,
+    })
+}
+
+/// A record from its header, of which only the first fields matter here, and its attributes.
+pub(super) fn thread_context(header: &[u8], attrs_data: &[u8]) -> Option<ThreadContext> {
+    let (trace_id, rest) = header.split_first_chunk()?;
+    let (span_id, rest) = rest.split_first_chunk()?;
+    let [_valid, trace_flags, ..] = *rest else {
+        return None;
+    };
+    Some(ThreadContext {
+        trace_id: *trace_id,
+        span_id: *span_id,
+        trace_flags,
+        attrs_data: attrs_data.to_vec(),
+    })
+}
+
+/// What is left to decode.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, size: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(size)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, tail) = self.0.split_first_chunk()?;
+        self.0 = tail;
+        Some(*head)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_ne_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_ne_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_ne_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_ne_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sample as the kernel side writes it, with a stack, attributes and one label.
+    fn sample() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for word in [KIND_SAMPLE, 10, 11, 3] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        bytes.extend(99_u64.to_ne_bytes());
+        bytes.extend(b"worker\0garbage..");
+        bytes.extend(16_u16.to_ne_bytes());
+        bytes.extend(5_u16.to_ne_bytes());
+        bytes.extend([1, HAS_THREAD_CONTEXT | UNREADABLE, 0, 0]);
+        bytes.extend([0xaa; 16]);
+        bytes.extend([0xbb; 8]);
+        bytes.extend([1, 3, 5, 0]);
+        bytes.extend([0; 4]);
+        assert_eq!(bytes.len(), 80);
+        bytes.extend(0x1000_u64.to_ne_bytes());
+        bytes.extend(0x2000_u64.to_ne_bytes());
+        bytes.extend([0, 3, b'G', b'E', b'T']);
+        bytes.extend(1_u16.to_ne_bytes());
+        bytes.extend(2_u16.to_ne_bytes());
+        bytes.extend(b"kvv");
+        bytes
+    }
+
+    #[test]
+    fn decodes_a_sample() {
+        let Some(Event::Sample(sample)) = decode(&sample()) else {
+            panic!("not decoded");
+        };
+        assert_eq!(
+            (sample.pid, sample.tid, sample.cpu, sample.time_ns),
+            (10, 11, 3, 99)
+        );
+        assert_eq!(sample.thread_name, "worker");
+        assert_eq!(sample.user_stack, [0x1000, 0x2000]);
+        assert!(sample.unreadable);
+        let context = sample.thread_context.expect("a context");
+        assert_eq!((context.trace_id, context.span_id), ([0xaa; 16], [0xbb; 8]));
+        assert_eq!(context.trace_flags, 3);
+        assert_eq!(context.attributes().collect::<Vec<_>>(), [(0, &b"GET"[..])]);
+        let label = Label {
+            key: b"k".to_vec(),
+            value: b"vv".to_vec(),
+        };
+        assert_eq!(sample.custom_labels, [label]);
+    }
+
+    #[test]
+    fn every_shorter_sample_is_refused() {
+        let bytes = sample();
+        for length in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..length]), None, "{length}");
+        }
+    }
+
+    #[test]
+    fn decodes_life_events() {
+        let event = |kind: u32| {
+            let words = [kind, 7, 8, 0].map(u32::to_ne_bytes);
+            decode(words.as_flattened())
+        };
+        assert_eq!(
+            event(KIND_FORK),
+            Some(Event::Fork {
+                parent: 7,
+                child: 8
+            })
+        );
+        assert_eq!(event(KIND_EXEC), Some(Event::Exec { pid: 7 }));
+        assert_eq!(event(KIND_EXIT), Some(Event::Exit { pid: 7 }));
+        assert_eq!(event(0), None);
+        assert_eq!(event(5), None);
+    }
+}

@@ -1,0 +1,16 @@
+//! Safe wrappers around the system calls that neither std nor aya offers.
+//!
+//! The only place in this crate with unsafe code. Each function checks what it is given, and returns
+//! the system's error; none of them keeps a pointer.
+
+mod clock;
+mod limits;
+mod memory;
+mod poll;
+pub(crate) mod ptrace;
+pub(crate) mod wait;
+
+pub(crate) use clock::monotonic_ns;
+pub(crate) use limits::lift_locked_memory_limit;
+pub(crate) use memory::read_memory;
+pub(crate) use poll::wait_readable;
