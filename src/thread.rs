@@ -48,6 +48,8 @@ struct Floor {
     pointers: Pointers,
     /// The floor's record, for contexts that are made inside; `None` without a floor.
     record: Option<*const dyn Bytes>,
+    /// The ids of the floor's record.
+    ids: SpanIds,
     /// The context's record that was current when the floor was set, and its ids: the floor stands
     /// for that context too, since it was set inside. The ids tell a later record at the same address.
     base: Option<(*const ContextRecord, SpanIds)>,
@@ -60,6 +62,7 @@ impl Floor {
         Self {
             pointers: record.bytes().pointers(),
             record: Some(record.as_ptr()),
+            ids: record.ids(),
             // SAFETY: `current` is null or the record of the context that is current on this thread, which
             // `set_current`'s caller keeps alive for as long as it is.
             base: unsafe { current.as_ref() }.map(|record| (current, record.ids())),
@@ -67,10 +70,14 @@ impl Floor {
     }
 
     /// Whether `record`, of the current context, is published rather than the floor.
+    ///
+    /// Not if the floor was set inside that context, nor if the record says nothing that the floor's does not
+    /// say too: labels without a span, or the same span without attributes.
     fn is_below(&self, record: &ContextRecord) -> bool {
         let ids = record.ids();
         self.base != Some((ptr::from_ref(record), ids))
-            && (ids != SpanIds::NONE || self.record.is_none())
+            && (self.record.is_none()
+                || ids != SpanIds::NONE && !(ids == self.ids && record.is_plain()))
     }
 }
 
@@ -105,7 +112,7 @@ thread_local! {
             phase: Cell::new(Phase::New),
             slots: Cell::new(None),
             current: Cell::new(ptr::null()),
-            floor: Cell::new(Floor { pointers: Pointers::NULL, record: None, base: None }),
+            floor: Cell::new(Floor { pointers: Pointers::NULL, record: None, ids: SpanIds::NONE, base: None }),
             watch: Cell::new(Watch::Off),
             scope: Cell::new(ptr::null()),
         }

@@ -72,6 +72,11 @@ impl ContextRecord {
         self.plain.ids()
     }
 
+    /// Whether no version with attributes was published yet.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.pointers() == self.plain.pointers()
+    }
+
     /// Where the newest version lies; it lives as long as this record.
     pub(crate) fn pointers(&self) -> Pointers {
         Pointers {
