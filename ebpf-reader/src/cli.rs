@@ -50,7 +50,11 @@ pub(crate) struct Record {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Traces to list in the table; the others are summed up in one line
+    /// Report CPU time by the values of this attribute or label instead of by trace
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+
+    /// Rows to list in the table; the others are summed up in one line
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub(crate) rows: usize,
 

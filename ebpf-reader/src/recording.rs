@@ -84,11 +84,11 @@ fn print(arguments: &Record, recording: &Recording) -> io::Result<()> {
     let printed = if arguments.json {
         writeln!(out, "{}", report::json(&recording.profile))
     } else {
-        writeln!(
-            out,
-            "{}",
-            Table::new(&recording.profile).rows(arguments.rows)
-        )
+        let table = match &arguments.by {
+            Some(name) => Table::by_label(&recording.profile, name),
+            None => Table::new(&recording.profile),
+        };
+        writeln!(out, "{}", table.rows(arguments.rows))
     };
     match printed.and_then(|()| out.flush()) {
         // Who reads the report has seen enough of it.

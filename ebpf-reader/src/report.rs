@@ -1,28 +1,42 @@
-//! The report of a recording: CPU time by trace, as a table or as JSON.
+//! The report of a recording: CPU time by trace or by the values of a label, as a table or as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
 use crate::profile::Profile;
 
-/// Shows a profile as a table of traces.
+/// Shows a profile as a table: a row for each trace, or for each value of a label.
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'a> {
     profile: &'a Profile,
+    label: Option<&'a str>,
     rows: usize,
 }
+
+/// Columns of the first cell of a row, at least.
+const WIDTH: usize = 32;
 
 impl<'a> Table<'a> {
     /// A table of all traces.
     pub fn new(profile: &'a Profile) -> Self {
         Self {
             profile,
+            label: None,
             rows: usize::MAX,
         }
     }
 
-    /// Shows at most `rows` traces, those with most CPU time, and how many others there are.
+    /// A table of all values of the label `name`: an attribute of the thread context, or a custom label.
+    pub fn by_label(profile: &'a Profile, name: &'a str) -> Self {
+        Self {
+            label: Some(name),
+            ..Self::new(profile)
+        }
+    }
+
+    /// Shows at most `rows` rows, those with most CPU time, and how many others there are.
     #[must_use]
     pub fn rows(mut self, rows: usize) -> Self {
         self.rows = rows;
@@ -33,12 +47,24 @@ impl<'a> Table<'a> {
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let profile = self.profile;
-        let traces = profile.traces();
-        let (shown, rest) = traces.split_at(self.rows.min(traces.len()));
+        let (heading, others, usages): (String, _, Vec<(String, u64)>) = match self.label {
+            None => {
+                let traces = profile.traces().into_iter();
+                let traces = traces.map(|usage| (usage.trace_id.to_string(), usage.samples));
+                ("TRACE ID".to_owned(), "(without context)", traces.collect())
+            }
+            Some(name) => {
+                let values = profile.by_label(name).into_iter();
+                let values = values.map(|usage| (printable(&usage.value), usage.samples));
+                (printable(name), "(without the label)", values.collect())
+            }
+        };
+        let with: u64 = usages.iter().map(|(_, samples)| samples).sum();
+        let (shown, rest) = usages.split_at(self.rows.min(usages.len()));
         writeln!(
             f,
-            "{:<32}  {:>8}  {:>10}  {:>7}",
-            "TRACE ID", "SAMPLES", "CPU ms", "SHARE"
+            "{heading:<WIDTH$}  {:>8}  {:>10}  {:>7}",
+            "SAMPLES", "CPU ms", "SHARE"
         )?;
         let mut row = |name: &str, samples: u64| {
             let (milliseconds, share) = (
@@ -47,22 +73,19 @@ impl fmt::Display for Table<'_> {
             );
             writeln!(
                 f,
-                "{name:<32}  {samples:>8}  {milliseconds:>10.1}  {share:>5.1} %"
+                "{name:<WIDTH$}  {samples:>8}  {milliseconds:>10.1}  {share:>5.1} %"
             )
         };
-        for usage in shown {
-            row(&usage.trace_id.to_string(), usage.samples)?;
+        for (name, samples) in shown {
+            row(name, *samples)?;
         }
         if !rest.is_empty() {
             row(
-                &format!("({} more traces)", rest.len()),
-                rest.iter().map(|usage| usage.samples).sum(),
+                &format!("({} more)", rest.len()),
+                rest.iter().map(|(_, samples)| samples).sum(),
             )?;
         }
-        row(
-            "(without context)",
-            profile.samples.saturating_sub(profile.with_context),
-        )?;
+        row(others, profile.samples.saturating_sub(with))?;
         row("(all)", profile.samples)?;
         writeln!(f)?;
         write!(
@@ -117,6 +140,18 @@ pub fn json(profile: &Profile) -> String {
                 cpu_ns: usage.cpu_ns,
             })
             .collect(),
+        labels: profile
+            .label_names()
+            .into_iter()
+            .map(|name| {
+                let values = profile.by_label(name).into_iter().map(|usage| JsonLabel {
+                    value: usage.value,
+                    samples: usage.samples,
+                    cpu_ns: usage.cpu_ns,
+                });
+                (name, values.collect())
+            })
+            .collect(),
         spans: profile
             .spans()
             .iter()
@@ -144,6 +179,7 @@ struct Json<'a> {
     processes: Vec<JsonProcess<'a>>,
     traces: Vec<JsonTrace>,
     spans: Vec<JsonSpan>,
+    labels: BTreeMap<&'a str, Vec<JsonLabel>>,
 }
 
 #[derive(Serialize)]
@@ -161,11 +197,27 @@ struct JsonTrace {
 }
 
 #[derive(Serialize)]
+struct JsonLabel {
+    value: String,
+    samples: u64,
+    cpu_ns: u64,
+}
+
+#[derive(Serialize)]
 struct JsonSpan {
     trace_id: String,
     span_id: Option<String>,
     samples: u64,
     cpu_ns: u64,
+}
+
+/// Text of another process, for a terminal: control characters are shown, not obeyed.
+fn printable(text: &str) -> String {
+    let show = |c: char| match c.is_control() {
+        true => c.escape_default().collect(),
+        false => c.to_string(),
+    };
+    text.chars().map(show).collect()
 }
 
 fn millis(ns: u64) -> f64 {
@@ -205,10 +257,37 @@ TRACE ID                           SAMPLES      CPU ms    SHARE
     fn a_short_table_counts_the_rest() {
         let table = Table::new(&two_traces()).rows(1).to_string();
         assert!(
-            table.contains("\n(1 more traces)                          1        10.0   14.3 %\n"),
+            table.contains("\n(1 more)                                 1        10.0   14.3 %\n"),
             "{table}"
         );
         assert!(!table.contains("0af7"));
+    }
+
+    #[test]
+    fn a_table_by_label() {
+        let mut profile = two_traces();
+        profile.contexts[0].labels = vec![("http.route".to_owned(), "/users\u{1b}[2J".to_owned())];
+        let samples: u64 = profile
+            .rows
+            .iter()
+            .filter(|row| row.context == 0)
+            .map(|row| row.samples)
+            .sum();
+        let table = Table::by_label(&profile, "http.route").to_string();
+        let first = format!(
+            "http.route                         SAMPLES      CPU ms    SHARE\n\
+                             /users\\u{{1b}}[2J                   {samples:>8}"
+        );
+        assert!(table.starts_with(&first), "{table}");
+        assert!(
+            table.contains(&format!(
+                "\n(without the label)               {:>8}",
+                7 - samples
+            )),
+            "{table}"
+        );
+        let json: serde_json::Value = serde_json::from_str(&json(&profile)).unwrap();
+        assert_eq!(json["labels"]["http.route"][0]["samples"], samples);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 pub use aggregate::{Aggregator, Settings};
 pub use ids::{ParseIdError, SpanId, TraceId};
-pub use usage::{SpanUsage, TraceUsage};
+pub use usage::{LabelUsage, SpanUsage, TraceUsage};
 
 use crate::process::ModuleId;
 use crate::process_context::ProcessContext;
