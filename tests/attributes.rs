@@ -181,7 +181,7 @@ fn the_local_root_of_every_span() {
         let other = parent.with_span(tracer.start_with_context("other", &parent));
         within(&root, || {
             within(&other, || {
-                assert_attributes(&[("local_root_span_id", &hex(span_id(&other)))])
+                assert_attributes(&[("local_root_span_id", &hex(span_id(&other)))]);
             });
         });
     });
@@ -238,7 +238,7 @@ fn labels_travel_with_the_context() {
                 });
                 assert_attributes(&[("tenant", "acme")]);
                 with_label("tenant", "umbrella", || {
-                    assert_attributes(&[("tenant", "umbrella")])
+                    assert_attributes(&[("tenant", "umbrella")]);
                 });
             });
             assert_attributes(&[("tenant", "span's")]);
@@ -411,8 +411,8 @@ fn per_trace_every_context_publishes_the_local_root() {
             let other = parent.with_span(tracer.start_with_context("other", &parent));
             within(&root, || {
                 within(&other, || {
-                    assert_eq!(published_span(), Some(span_id(&other)))
-                })
+                    assert_eq!(published_span(), Some(span_id(&other)));
+                });
             });
             root.span().update_name("renamed");
             within(&child, || assert_attributes(&[("span_name", "renamed")]));

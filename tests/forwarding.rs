@@ -15,8 +15,11 @@ use otel_profiling::{Installed, Observer, SpanIds, published};
 #[derive(Default)]
 struct Second {
     made: AtomicUsize,
-    calls: Mutex<Vec<(&'static str, Option<usize>, Option<usize>)>>,
+    calls: Mutex<Vec<Call>>,
 }
+
+/// What was called, and the numbers of the contexts that were left and entered.
+type Call = (&'static str, Option<usize>, Option<usize>);
 
 struct Number(usize);
 
