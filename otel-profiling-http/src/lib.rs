@@ -65,7 +65,7 @@
 //! # Inside or outside
 //! Both work with opentelemetry-instrumentation-tower, tower-otel and axum-tracing-opentelemetry. Inside the OpenTelemetry
 //! layer is better: outside, what runs before the first span is entered is not published, and the attributes of the layer
-//! are seen in the response's body, but in the handler only if the context came from the extensions or headers.
+//! are seen from the second poll on, in the first one only if the context came from the extensions or headers.
 //!
 //! # Beside the ids
 //! Nothing, unless asked for: [`method`](ProfilingLayer::method), [`route`](ProfilingLayer::route) (with the feature

@@ -24,8 +24,8 @@
 //!
 //! # Beside the ids
 //! [`Builder::capture`] chooses what else profilers see of a span: attributes on a list, its name, the trace's
-//! first span in this process, baggage. Labels of the application, which travel with the context, are
-//! `otel_profiling::with_label`.
+//! first span in this process, baggage. [`with_label`] publishes labels of the application, which travel with the context.
+//! [`Carrier`] takes the context along to a new task or thread. [`counters`] says what was cut or left out.
 //!
 //! # Cost
 //! Spans are the wrapped provider's own; without [`Builder::capture`] nothing is copied of them. A `Context` made of a span allocates at most 256 bytes more, and
@@ -52,7 +52,10 @@ pub use resource::ResourceProcessor;
 pub use span::ProfilingSpan;
 pub use tracer::ProfilingTracer;
 
-pub use otel_profiling::{Capture, Granularity, Settings, SettingsError};
+pub use otel_profiling::{
+    Capture, Carrier, ContextLabels, Counters, FutureLabels, Granularity, Settings, SettingsError,
+    counters, with_label,
+};
 
 use opentelemetry::trace::TracerProvider;
 
