@@ -101,11 +101,15 @@ impl PublishingObserver {
             return kin.clone();
         }
         let ids = kin.as_ref().map_or(ids, |kin| kin.ids());
-        let known = if self.wants_spans() {
-            SpanCell::find(ids)
-        } else {
-            None
+        let known = match self.capture.granularity {
+            _ if !self.wants_spans() => None,
+            // A child's context that is derived where neither it nor its parent is current.
+            Granularity::Trace if kin.is_none() && !span.is_remote() => {
+                SpanCell::find(ids).or_else(|| SpanCell::root_of(ids.trace_id()))
+            }
+            _ => SpanCell::find(ids),
         };
+        let ids = known.as_ref().map_or(ids, |known| known.ids);
         let local_root = match (&known, &kin) {
             (Some(known), _) => known.local_root,
             (None, Some(kin)) => kin.local_root(),

@@ -397,6 +397,8 @@ fn per_trace_every_context_publishes_the_local_root() {
             let child = root.with_span(tracer.start_with_context("child", &root));
             shown(&child);
             shown(&child.with_span(tracer.start_with_context("grandchild", &child)));
+            // Derived where nothing is current, from a context whose span is not the root's.
+            shown(&child.with_value(1_u8));
             within(&child, || {
                 tracer.in_span("grandchild", |grandchild| {
                     assert_ne!(span_id(&grandchild), root_id);

@@ -31,7 +31,7 @@ pub struct SpanCapture {
 
 /// What is known of one span.
 pub(super) struct SpanCell {
-    ids: SpanIds,
+    pub(super) ids: SpanIds,
     /// The span id of the trace's first span in this process.
     pub(super) local_root: [u8; 8],
     state: Mutex<State>,
@@ -216,6 +216,24 @@ impl SpanCell {
     /// What is known of the living span `ids`.
     pub(super) fn find(ids: SpanIds) -> Option<Arc<Self>> {
         lock(shard(ids)).get(&ids).cloned()
+    }
+
+    /// The living root of a trace in this process, if there is exactly one.
+    ///
+    /// Looks at all living spans that tell about themselves; with [`Granularity::Trace`] those are roots alone.
+    pub(super) fn root_of(trace_id: [u8; 16]) -> Option<Arc<Self>> {
+        let mut root = None;
+        for shard in SPANS.iter() {
+            for (ids, cell) in lock(shard).iter() {
+                if ids.trace_id() == trace_id && ids.span_id() == cell.local_root {
+                    if root.is_some() {
+                        return None;
+                    }
+                    root = Some(cell.clone());
+                }
+            }
+        }
+        root
     }
 
     /// Makes `view`'s first record, and keeps it up to date.
