@@ -107,7 +107,7 @@ impl Output {
             // As any new file: the umask takes from it what the user does not want others to have.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder)
-            .map_err(failed)?;
+            .map_err(|error| failed(without_path(&error)))?;
         Ok(Self {
             format,
             path: target,
@@ -137,6 +137,13 @@ impl Output {
             .map_err(|error| failed(error.error))?;
         Ok(())
     }
+}
+
+/// The error without the name of the temporary file, of which the user has never heard.
+fn without_path(error: &io::Error) -> io::Error {
+    let text = error.to_string();
+    let said = text.split(" at path ").next().unwrap_or(&text);
+    io::Error::new(error.kind(), said)
 }
 
 #[cfg(test)]
