@@ -37,3 +37,20 @@ pub fn in_own_process(name: &str, environment: &[(&str, &str)], case: impl FnOnc
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/propagation.md")]
 mod propagation {}
+
+/// Programs that must not compile, with any compiler; `misuse.rs` compares the messages of one.
+#[cfg(doctest)]
+mod misuse {
+    macro_rules! refused {
+        ($($name:ident: $file:literal, $error:literal;)*) => {$(
+            #[doc = concat!("```compile_fail,", $error, "\n", include_str!($file), "\n```")]
+            mod $name {}
+        )*};
+    }
+
+    refused! {
+        guard_across_threads: "../misuse/guard_across_threads.rs", "E0277";
+        guard_across_await: "../misuse/guard_across_await.rs", "";
+        borrowed_past_publication: "../misuse/borrowed_past_publication.rs", "E0505";
+    }
+}
