@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod message;
 mod recording;
 
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // The error and its causes in one line, also where a cause has line ends of its own.
             let line = format!("{error:#}").replace(['\n', '\r'], " ");
-            eprintln!("error: {line}");
+            message::tell("error", line);
             ExitCode::FAILURE
         }
     }

@@ -13,6 +13,7 @@ use ebpf_reader::report::{self, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::Record;
+use crate::message::tell;
 
 /// Exit status of a program that was interrupted.
 const INTERRUPTED: i32 = 130;
@@ -42,7 +43,7 @@ pub(crate) fn record(arguments: Record) -> Result<()> {
     let printed = print(&arguments, &recording);
     if let (Some(output), Some(path)) = (output, &arguments.output) {
         output.write(&recording.profile)?;
-        eprintln!("note: wrote {}", path.display());
+        tell("note", format_args!("wrote {}", path.display()));
     }
     printed.context("cannot print the report")?;
 
@@ -72,10 +73,10 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
 
 fn note_the_end(recording: &Recording) {
     if matches!(recording.end, End::TargetsExited) {
-        eprintln!("note: all processes have ended");
+        tell("note", "all processes have ended");
     }
     if let Some(status) = recording.command_status.filter(|status| !status.success()) {
-        eprintln!("note: the command ended with {status}");
+        tell("note", format_args!("the command ended with {status}"));
     }
 }
 
@@ -133,7 +134,7 @@ fn show(bar: &ProgressBar, progress: Progress) {
         Progress::Symbolizing => bar.set_message("looking up functions"),
         Progress::Warning(warning) => {
             let line = warning.one_line();
-            bar.suspend(|| eprintln!("warning: {line}"));
+            bar.suspend(|| tell("warning", line));
         }
         _ => {}
     }
