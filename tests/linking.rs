@@ -16,6 +16,9 @@ mod aarch64;
 mod access;
 #[path = "linking/elf.rs"]
 mod elf;
+#[cfg(target_arch = "x86_64")]
+#[path = "linking/musl.rs"]
+mod musl;
 #[path = "linking/package.rs"]
 mod package;
 #[path = "linking/shared_object.rs"]

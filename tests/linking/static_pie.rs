@@ -1,11 +1,8 @@
 //! Static executables: found as static-pie, and told what to do at a fixed address.
 
-use std::path::Path;
-use std::process::Command;
-
 use crate::elf::Linked;
 use crate::package::{Build, Linker, Package, run};
-use crate::{EXECUTABLE, EXPORT, check_exported};
+use crate::{EXECUTABLE, EXPORT, check_exported, musl};
 
 #[test]
 fn static_pie_with_the_c_library_inside() {
@@ -27,19 +24,11 @@ fn static_pie_with_the_c_library_inside() {
 
 #[test]
 fn static_pie_with_musl() {
-    let target = "x86_64-unknown-linux-musl";
-    let folder = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-        .args(["--print", "target-libdir", "--target", target])
-        .output()
-        .expect("rustc runs");
-    if !Path::new(String::from_utf8_lossy(&folder.stdout).trim()).is_dir() {
-        println!(
-            "skipped: rustc has no standard library for {target} (`rustup target add {target}`)"
-        );
+    if !musl::is_installed() {
         return;
     }
     let package = Package::new("linking-musl", EXECUTABLE).with_build_script(EXPORT);
-    check_static(&package, target, "-Ctarget-feature=+crt-static");
+    check_static(&package, musl::TARGET, "-Ctarget-feature=+crt-static");
 }
 
 fn check_static(package: &Package, target: &'static str, rustflags: &'static str) {
