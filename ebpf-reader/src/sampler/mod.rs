@@ -3,7 +3,7 @@
 //! | sampler | needs | costs the target |
 //! |---|---|---|
 //! | [`EbpfSampler`] | CAP_BPF and CAP_PERFMON, Linux 5.10 | about a microsecond per sample |
-//! | [`PtraceSampler`] | the same user | a stop of tens of microseconds per sample |
+//! | [`PtraceSampler`] | the same user | a short stop of the thread per sample |
 //!
 //! Both follow the threads and the children of the processes that they are told to follow.
 

@@ -33,7 +33,7 @@ use super::{Counters, frequency};
 use crate::error::Error;
 use crate::sample::{Event, Locations, Sampler};
 
-/// Every sample stops a thread and costs it tens of microseconds.
+/// Every sample stops a thread for a moment.
 const MAX_FREQUENCY_HZ: u64 = 1000;
 
 /// Samples with ptrace; see the [module](self). Dropping it lets the targets run on.
