@@ -54,6 +54,7 @@ pub mod pprof;
 pub mod process;
 pub mod process_context;
 pub mod profile;
+mod published;
 pub mod record;
 pub mod report;
 pub mod sample;
@@ -61,5 +62,6 @@ pub mod sampler;
 pub mod symbolize;
 #[allow(unsafe_code)]
 mod sys;
+mod thread_local;
 
 pub use error::Error;

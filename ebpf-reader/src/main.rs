@@ -3,18 +3,13 @@
 
 mod cli;
 mod message;
-mod recording;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    let result = match cli.action {
-        cli::Action::Record(arguments) => recording::record(arguments),
-    };
-    match result {
+    match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The error and its causes in one line, also where a cause has line ends of its own.

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ebpf_reader::Error;
-use ebpf_reader::sample::{Event, Label, Locations, Sample, Sampler};
+use ebpf_reader::sample::{Event, Label, Libc, Locations, Place, Sample, Sampler};
 use ebpf_reader::sampler::{EbpfSampler, PtraceSampler};
 
 const FREQUENCY_HZ: u64 = 199;
@@ -331,8 +331,9 @@ impl Target {
     fn await_ready(&mut self) {
         let offsets = self.await_line("ready");
         self.locations = Locations {
-            thread_context: Some(offsets[0]),
-            custom_labels: Some(offsets[1]),
+            libc: Libc::Glibc,
+            thread_context: Place::Static { offset: offsets[0] }.into(),
+            custom_labels: Place::Static { offset: offsets[1] }.into(),
         };
     }
 
@@ -467,7 +468,7 @@ fn reads_contexts_and_labels(sampler: &mut dyn Sampler, target: &Target) {
         assert!(fs::exists(format!("/proc/{}/task/{known}", target.pid())).expect("procfs"));
     }
     assert!(threads.len() >= 2);
-    assert_eq!(sampler.lost(), 0);
+    assert_eq!(sampler.counters().lost_samples, 0);
 }
 
 #[test]

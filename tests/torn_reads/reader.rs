@@ -61,7 +61,7 @@ pub(crate) fn sample(case: &str, samples: u64, writer: fn()) -> Option<Tally> {
             })
             .expect("sampling works");
     }
-    tally.lost = sampler.lost();
+    tally.lost = sampler.counters().lost_samples;
     report(&format!(
         "{case}: {} samples in {:.1} s, {} with thread context ({} torn), {} with custom labels ({} torn), \
          {} unreadable, {} lost",

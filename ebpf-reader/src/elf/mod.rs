@@ -16,7 +16,7 @@ use object::elf;
 use object::pod;
 use otel_profiling::abi::{custom_labels, thread_context};
 
-use crate::sample::Locations;
+use crate::sample::{Libc, Locations, Place, Places};
 
 /// Most program headers that are looked at; linkers write about a dozen.
 const MAX_PROGRAM_HEADERS: u16 = 512;
@@ -137,11 +137,16 @@ impl Elf {
 
     /// Offsets from the thread pointer of a process whose main executable this is.
     pub fn locations(&self) -> Locations {
-        let from_thread_pointer =
-            |symbol: Option<u64>| self.tls?.static_offset(self.machine, symbol?);
+        let from_thread_pointer = |symbol: Option<u64>| {
+            let offset = self.tls?.static_offset(self.machine, symbol?)?;
+            Some(Place::Static { offset })
+        };
         Locations {
-            thread_context: from_thread_pointer(self.thread_context),
-            custom_labels: from_thread_pointer(self.custom_labels),
+            libc: Libc::default(),
+            thread_context: from_thread_pointer(self.thread_context)
+                .map_or(Places::NONE, Places::from),
+            custom_labels: from_thread_pointer(self.custom_labels)
+                .map_or(Places::NONE, Places::from),
         }
     }
 }

@@ -48,8 +48,8 @@ fn a_real_program_is_understood() {
     let tls = elf.tls.unwrap();
     assert!(tls.memsz > 0 && tls.align > 1);
     assert_eq!(
-        elf.locations().thread_context.is_some(),
-        elf.thread_context.is_some()
+        elf.locations().thread_context.is_empty(),
+        elf.thread_context.is_none()
     );
 }
 
@@ -59,7 +59,10 @@ fn a_symbol_is_found_through_either_hash_table() {
         let elf = Elf::read(&example(gnu, elf::STT_TLS, 8, 0x10)[..]).unwrap();
         assert_eq!(elf.thread_context, Some(0x10), "gnu: {gnu}");
         assert_eq!(elf.custom_labels, None);
-        assert_eq!(elf.locations().thread_context, Some(0x10 - 0x20));
+        let place = Place::Static {
+            offset: 0x10 - 0x20,
+        };
+        assert_eq!(elf.locations().thread_context, place.into());
     }
 }
 

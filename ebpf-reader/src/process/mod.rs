@@ -31,7 +31,7 @@ pub fn locate(pid: u32) -> Result<Locations, Error> {
         source: Box::new(error),
     })?;
     let locations = elf.locations();
-    if locations == Locations::default() {
+    if locations.is_empty() {
         return Err(Error::NoSymbols {
             program: describe(pid),
         });

@@ -15,6 +15,7 @@ pub use usage::{LabelUsage, SpanUsage, TraceUsage};
 
 use crate::process::ModuleId;
 use crate::process_context::ProcessContext;
+use crate::sample::Activity;
 
 /// The result of a recording. Tables refer to each other by index.
 #[derive(Clone, Debug, Default)]
@@ -141,8 +142,12 @@ pub struct Row {
     pub context: usize,
     /// Index in [`Profile::stacks`].
     pub stack: usize,
+    /// What the thread was doing.
+    pub activity: Activity,
     /// How many they are.
     pub samples: u64,
+    /// The time that they stand for, in nanoseconds: on the CPU, or off it.
+    pub ns: u64,
 }
 
 impl Profile {

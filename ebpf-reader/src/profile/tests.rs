@@ -41,7 +41,9 @@ pub(crate) fn two_traces() -> Profile {
         thread: 0,
         context,
         stack,
+        activity: Activity::OnCpu,
         samples,
+        ns: samples * 10_000_000,
     };
     Profile {
         started: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),

@@ -14,7 +14,7 @@ use otel_profiling::{DEFAULT_SPAN_LABEL, DEFAULT_TRACE_LABEL};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::sample::Sampler;
-use crate::sampler::{Counters, EbpfSampler, PtraceSampler};
+use crate::sampler::{EbpfSampler, PtraceSampler};
 
 /// Samples a second and thread unless told otherwise: not a divisor of the usual timers.
 pub const DEFAULT_FREQUENCY_HZ: u64 = 99;
@@ -182,28 +182,11 @@ pub fn run(
         return Err(Error::NothingToRecord);
     }
     let targets = targets::find(&options.pids, on_progress)?;
-    let sampler: Box<dyn CountingSampler> = match options.backend {
+    let sampler: Box<dyn Sampler> = match options.backend {
         Backend::Ebpf => Box::new(EbpfSampler::new(options.frequency_hz)?),
         Backend::Ptrace => Box::new(PtraceSampler::new(options.frequency_hz)?),
     };
     session::run(options, sampler, targets, stop, on_progress)
-}
-
-/// A sampler that also counts what is missing in what it delivers.
-trait CountingSampler: Sampler {
-    fn counters(&self) -> Counters;
-}
-
-impl CountingSampler for EbpfSampler {
-    fn counters(&self) -> Counters {
-        self.counters()
-    }
-}
-
-impl CountingSampler for PtraceSampler {
-    fn counters(&self) -> Counters {
-        self.counters()
-    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::command::Command;
 use super::targets::{self, Target};
-use super::{CountingSampler, End, Options, Progress, Recording};
+use super::{End, Options, Progress, Recording};
 use crate::error::Error;
 use crate::process;
 use crate::profile::{Aggregator, Settings};
-use crate::sample::Event;
-use crate::sampler::Counters;
+use crate::sample::{Counters, Event, Sampler};
 use crate::symbolize;
 
 /// Longest wait for an event: how fast a request to stop is seen.
@@ -24,7 +23,7 @@ const LOCATE_ATTEMPTS: u32 = 40;
 /// Records with any sampler.
 pub(super) fn run(
     options: &Options,
-    sampler: Box<dyn CountingSampler>,
+    sampler: Box<dyn Sampler>,
     targets: Vec<Target>,
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
@@ -54,7 +53,6 @@ pub(super) fn run(
     let end = session.sample(begin, options.duration, stop);
     let elapsed = begin.elapsed();
 
-    let lost = session.sampler.lost();
     let counters = session.sampler.counters();
     let Session {
         sampler,
@@ -63,7 +61,7 @@ pub(super) fn run(
         on_progress,
         ..
     } = session;
-    let (mut profile, modules) = aggregator.finish(started, elapsed, lost);
+    let (mut profile, modules) = aggregator.finish(started, elapsed, counters.lost_samples);
     profile.truncated = counters.truncated;
     warn_of_gaps(&counters, on_progress);
     // Before the command is ended: a tracer has to let go of it first.
@@ -101,7 +99,7 @@ fn warn_of_gaps(counters: &Counters, on_progress: &mut dyn FnMut(Progress)) {
 }
 
 struct Session<'a> {
-    sampler: Box<dyn CountingSampler>,
+    sampler: Box<dyn Sampler>,
     aggregator: Aggregator,
     followed: HashSet<u32>,
     /// Processes that executed a program of which the locations are not known yet, and the attempts so far.
@@ -138,12 +136,12 @@ impl Session<'_> {
         }
         let command = Command::start(&options.command)?;
         let pid = command.pid();
-        let target = targets::locate(pid).unwrap_or_else(|(target, error)| {
+        let target = targets::locate(pid).unwrap_or_else(|error| {
             // One that has ended already has been too short to be sampled.
             if process::is_alive(pid) {
                 (self.on_progress)(Progress::Warning(error));
             }
-            target
+            Target::without_locations(pid)
         });
         self.found_symbols |= target.locations.is_some();
         match self.follow(target) {
@@ -153,7 +151,8 @@ impl Session<'_> {
         }
         // What it started before it was followed.
         for child in process::descendants(pid) {
-            let target = targets::locate(child).unwrap_or_else(|(target, _)| target);
+            let target =
+                targets::locate(child).unwrap_or_else(|_| Target::without_locations(child));
             self.follow_at_start(target, false)?;
         }
         Ok(Some(command))
@@ -221,7 +220,7 @@ impl Session<'_> {
                 Event::Exit { pid } => {
                     followed.remove(&pid);
                 }
-                Event::Sample(_) => {}
+                Event::Appeared { .. } | Event::Sample(_) => {}
             }
             aggregator.event(event);
         })
@@ -236,8 +235,8 @@ impl Session<'_> {
             let (target, error) = match targets::locate(pid) {
                 Ok(target) => (target, None),
                 // Its children may execute something that has the symbols.
-                Err((target, Error::NoSymbols { .. })) => (target, None),
-                Err((target, error)) => (target, Some(error)),
+                Err(Error::NoSymbols { .. }) => (Target::without_locations(pid), None),
+                Err(error) => (Target::without_locations(pid), Some(error)),
             };
             match error.map_or_else(|| self.follow(target), Err) {
                 Ok(()) => {}

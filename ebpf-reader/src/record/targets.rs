@@ -13,6 +13,16 @@ pub(super) struct Target {
     pub(super) locations: Option<Locations>,
 }
 
+impl Target {
+    /// A process that does not keep any pointers, or of which that is not known.
+    pub(super) fn without_locations(pid: u32) -> Self {
+        Self {
+            pid,
+            locations: None,
+        }
+    }
+}
+
 /// Finds the processes and where they keep their pointers.
 ///
 /// A named process has to export the symbols, unless a descendant of it or another named process does.
@@ -37,18 +47,18 @@ pub(super) fn find(
                 found = true;
                 targets.push(target);
             }
-            Err((target, error @ Error::NoSymbols { .. })) => {
+            Err(error @ Error::NoSymbols { .. }) => {
                 missing = Some(error);
-                targets.push(target);
+                targets.push(Target::without_locations(named));
             }
-            Err((_, error)) => return Err(error),
+            Err(error) => return Err(error),
         }
         for pid in process::descendants(named) {
             if known(&targets, pid) {
                 continue;
             }
             // Children of which nothing is known may have ended meanwhile, or may yet execute something else.
-            let target = locate(pid).unwrap_or_else(|(target, _)| target);
+            let target = locate(pid).unwrap_or_else(|_| Target::without_locations(pid));
             found |= target.locations.is_some();
             targets.push(target);
         }
@@ -66,19 +76,8 @@ pub(super) fn find(
     Ok(targets)
 }
 
-/// A process and where it keeps its pointers, or the process alone and why that is not known.
-pub(super) fn locate(pid: u32) -> Result<Target, (Target, Error)> {
-    match process::locate(pid) {
-        Ok(locations) => Ok(Target {
-            pid,
-            locations: Some(locations),
-        }),
-        Err(error) => Err((
-            Target {
-                pid,
-                locations: None,
-            },
-            error,
-        )),
-    }
+/// A process and where it keeps its pointers.
+pub(super) fn locate(pid: u32) -> Result<Target, Error> {
+    let locations = Some(process::locate(pid)?);
+    Ok(Target { pid, locations })
 }

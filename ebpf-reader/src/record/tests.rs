@@ -8,7 +8,7 @@ use std::thread;
 
 use super::targets::Target;
 use super::*;
-use crate::sample::{Event, Locations, Sample, ThreadContext};
+use crate::sample::{Counters, Event, Locations, Place, Sample, ThreadContext};
 
 /// Delivers one batch of events a poll, and notes who was followed.
 struct Scripted {
@@ -30,8 +30,17 @@ impl Sampler for Scripted {
         Ok(())
     }
 
-    fn lost(&self) -> u64 {
-        5
+    fn copy_stacks(&mut self, _pid: u32, _copy: bool) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn counters(&self) -> Counters {
+        Counters {
+            lost_samples: 5,
+            lost_events: 2,
+            truncated: 7,
+            ..Counters::default()
+        }
     }
 
     fn period_ns(&self) -> u64 {
@@ -39,20 +48,12 @@ impl Sampler for Scripted {
     }
 }
 
-impl CountingSampler for Scripted {
-    fn counters(&self) -> Counters {
-        Counters {
-            lost_events: 2,
-            truncated: 7,
-            ..Counters::default()
-        }
+fn locations() -> Locations {
+    Locations {
+        thread_context: Place::Static { offset: -16 }.into(),
+        ..Locations::default()
     }
 }
-
-const LOCATIONS: Locations = Locations {
-    thread_context: Some(-16),
-    custom_labels: None,
-};
 
 fn sleep() -> Child {
     Command::new("sleep").arg("60").spawn().unwrap()
@@ -86,7 +87,7 @@ fn record(
     };
     let targets = pid.map(|pid| Target {
         pid,
-        locations: Some(LOCATIONS),
+        locations: Some(locations()),
     });
     let targets = targets.into_iter().collect();
     let stop = AtomicBool::new(stop);
@@ -111,7 +112,7 @@ fn the_end_of_all_processes_is_a_normal_end() {
     target.kill().unwrap();
     target.wait().unwrap();
     assert!(matches!(recording.end, End::TargetsExited));
-    assert_eq!(followed, [(pid, LOCATIONS)]);
+    assert_eq!(followed, [(pid, locations())]);
     let profile = recording.profile;
     assert_eq!(
         (profile.samples, profile.with_context, profile.lost),
@@ -190,7 +191,7 @@ fn an_executed_program_is_located_anew_and_a_child_keeps_the_recording_going() {
     // `sleep` has no symbols.
     assert_eq!(
         followed,
-        [(parent_pid, LOCATIONS), (child_pid, Locations::default())]
+        [(parent_pid, locations()), (child_pid, Locations::default())]
     );
     assert!(matches!(recording.end, End::TargetsExited));
     assert_eq!(recording.profile.samples, 1);

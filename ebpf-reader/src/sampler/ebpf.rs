@@ -17,9 +17,9 @@ use aya::programs::{ProgramError, RawTracePoint};
 use aya::util::{KernelVersion, online_cpus};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 
-use super::{Counters, frequency, privileges, procfs, wire};
+use super::{frequency, privileges, procfs, wire};
 use crate::error::Error;
-use crate::sample::{Event, Locations, Sampler};
+use crate::sample::{Counters, Event, Locations, Place, Places, Sampler};
 use crate::sys;
 
 #[cfg(target_arch = "x86_64")]
@@ -130,17 +130,6 @@ impl EbpfSampler {
         })
     }
 
-    /// What was not delivered, or not in full, since the start.
-    pub fn counters(&self) -> Counters {
-        Counters {
-            lost_samples: self.count(Counter::LostSamples) + self.malformed,
-            lost_events: self.count(Counter::LostLifeEvents),
-            unreadable: self.count(Counter::Unreadable),
-            truncated: self.count(Counter::Truncated),
-            refused_processes: self.count(Counter::RefusedTargets),
-        }
-    }
-
     fn count(&self, counter: Counter) -> u64 {
         self.counters
             .get(&(counter as u32), 0)
@@ -186,6 +175,16 @@ impl Sampler for EbpfSampler {
         Ok(())
     }
 
+    fn copy_stacks(&mut self, _pid: u32, copy: bool) -> Result<(), Error> {
+        if !copy {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            what: "copying stacks".to_owned(),
+            why: "the kernel side follows frame pointers".to_owned(),
+        })
+    }
+
     fn poll(&mut self, timeout: Duration, on_event: &mut dyn FnMut(Event)) -> Result<(), Error> {
         let start = Instant::now();
         loop {
@@ -201,8 +200,14 @@ impl Sampler for EbpfSampler {
         }
     }
 
-    fn lost(&self) -> u64 {
-        self.counters().lost_samples
+    fn counters(&self) -> Counters {
+        Counters {
+            lost_samples: self.count(Counter::LostSamples) + self.malformed,
+            lost_events: self.count(Counter::LostLifeEvents),
+            unreadable: self.count(Counter::Unreadable),
+            truncated: self.count(Counter::Truncated),
+            refused_processes: self.count(Counter::RefusedTargets),
+        }
     }
 
     fn period_ns(&self) -> u64 {
@@ -212,16 +217,26 @@ impl Sampler for EbpfSampler {
 
 /// A value of the map `targets`, as in `bpf/records.h`.
 fn target(locations: Locations) -> [i64; 3] {
+    let offset = |places: Places| {
+        places.iter().find_map(|place| match place {
+            Place::Static { offset } => Some(offset),
+            Place::Dynamic { .. } => None,
+        })
+    };
+    let (thread_context, custom_labels) = (
+        offset(locations.thread_context),
+        offset(locations.custom_labels),
+    );
     let mut found = 0;
-    if locations.thread_context.is_some() {
+    if thread_context.is_some() {
         found |= HAS_THREAD_CONTEXT;
     }
-    if locations.custom_labels.is_some() {
+    if custom_labels.is_some() {
         found |= HAS_CUSTOM_LABELS;
     }
     [
-        locations.thread_context.unwrap_or(0),
-        locations.custom_labels.unwrap_or(0),
+        thread_context.unwrap_or(0),
+        custom_labels.unwrap_or(0),
         found,
     ]
 }

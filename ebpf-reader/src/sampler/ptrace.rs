@@ -27,11 +27,11 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::frequency;
 use super::queue::Queue;
 use super::tracer::{Follow, Tracer};
-use super::{Counters, frequency};
 use crate::error::Error;
-use crate::sample::{Event, Locations, Sampler};
+use crate::sample::{Counters, Event, Locations, Sampler};
 
 /// Every sample stops a thread for a moment.
 const MAX_FREQUENCY_HZ: u64 = 1000;
@@ -67,11 +67,6 @@ impl PtraceSampler {
             period_ns,
         })
     }
-
-    /// What was not delivered, or not in full, since the start.
-    pub fn counters(&self) -> Counters {
-        self.queue.counters()
-    }
 }
 
 impl Sampler for PtraceSampler {
@@ -88,6 +83,16 @@ impl Sampler for PtraceSampler {
         answer.recv().map_err(|_| ended())?
     }
 
+    fn copy_stacks(&mut self, _pid: u32, copy: bool) -> Result<(), Error> {
+        if !copy {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            what: "copying stacks".to_owned(),
+            why: "sampling with ptrace follows frame pointers".to_owned(),
+        })
+    }
+
     fn poll(&mut self, timeout: Duration, on_event: &mut dyn FnMut(Event)) -> Result<(), Error> {
         for event in self.queue.take(timeout) {
             on_event(event);
@@ -95,8 +100,8 @@ impl Sampler for PtraceSampler {
         Ok(())
     }
 
-    fn lost(&self) -> u64 {
-        self.counters().lost_samples
+    fn counters(&self) -> Counters {
+        self.queue.counters()
     }
 
     fn period_ns(&self) -> u64 {

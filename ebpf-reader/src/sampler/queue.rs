@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Counters;
-use crate::sample::Event;
+use crate::sample::{Counters, Event};
 
 /// Samples that wait at most; a caller that does not poll for so long loses what comes after.
 const MAX_WAITING: usize = 16 * 1024;

@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::procfs::{self, Stat};
-use super::published::{Memory, Published, user_stack};
 use super::queue::Queue;
 use crate::error::Error;
+use crate::published::{Published, ReadMemory, user_stack};
 use crate::sample::{Event, Locations, Sample};
 use crate::sys::wait::{self, Change, Of};
 use crate::sys::{self, ptrace};
@@ -387,6 +387,7 @@ impl Tracer {
             custom_labels: published.custom_labels,
             unreadable: published.unreadable,
             user_stack: user_stack(&memory, registers.instruction, registers.frame),
+            ..Sample::default()
         };
         self.queue.count(|counters| {
             counters.unreadable += if published.unreadable { periods } else { 0 };
@@ -403,7 +404,7 @@ struct Target {
     tid: u32,
 }
 
-impl Memory for Target {
+impl ReadMemory for Target {
     fn read(&self, address: u64, buffer: &mut [u8]) -> Option<()> {
         // The kernel refuses an empty destination's address checks; there is nothing to read.
         if buffer.is_empty() {

@@ -54,7 +54,7 @@ fn decode_sample(mut bytes: Bytes<'_>, pid: u32, tid: u32) -> Option<Sample> {
         .collect();
     let attrs_data = bytes.take(attrs_size)?;
     let thread_context = if flags & HAS_THREAD_CONTEXT != 0 {
-        Some(thread_context(record, attrs_data)?)
+        Some(ThreadContext::from_record(record, attrs_data)?)
     } else {
         None
     };
@@ -77,21 +77,7 @@ fn decode_sample(mut bytes: Bytes<'_>, pid: u32, tid: u32) -> Option<Sample> {
         custom_labels,
         unreadable: flags & UNREADABLE != 0,
         user_stack,
-    })
-}
-
-/// A record from its header, of which only the first fields matter here, and its attributes.
-pub(super) fn thread_context(header: &[u8], attrs_data: &[u8]) -> Option<ThreadContext> {
-    let (trace_id, rest) = header.split_first_chunk()?;
-    let (span_id, rest) = rest.split_first_chunk()?;
-    let [_valid, trace_flags, ..] = *rest else {
-        return None;
-    };
-    Some(ThreadContext {
-        trace_id: *trace_id,
-        span_id: *span_id,
-        trace_flags,
-        attrs_data: attrs_data.to_vec(),
+        ..Sample::default()
     })
 }
 

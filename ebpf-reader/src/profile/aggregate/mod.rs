@@ -14,7 +14,7 @@ use self::table::Table;
 use super::{Context, Location, Mapping, Profile, Row, SpanId, Thread, TraceId};
 use crate::process::Modules;
 use crate::process_context::ProcessContext;
-use crate::sample::{Event, Label, Sample, ThreadContext};
+use crate::sample::{Activity, Event, Label, Sample, ThreadContext};
 
 /// What an [`Aggregator`] has to know.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub struct Aggregator {
     threads: Table<Thread>,
     contexts: Table<Published>,
     stacks: Table<Stack>,
-    rows: HashMap<(usize, usize, usize), u64>,
+    rows: HashMap<RowKey, (u64, u64)>,
     modules: Modules,
 }
 
@@ -51,6 +51,9 @@ struct Published {
     thread_context: Option<ThreadContext>,
     custom_labels: Vec<Label>,
 }
+
+/// What makes samples equal: indices of thread, context and stack, and the activity.
+type RowKey = (usize, usize, usize, Activity);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Stack {
@@ -92,6 +95,9 @@ impl Aggregator {
                     let child_process = parent.forked(child);
                     self.add(child, child_process);
                 }
+            }
+            Event::Appeared { pid } => {
+                self.process(pid);
             }
             Event::Exec { pid } => {
                 let process = FollowedProcess::new(pid, &mut self.modules);
@@ -156,7 +162,16 @@ impl Aggregator {
             process.see_stack(&stack.addresses, &mut self.modules);
         }
         let stack = self.stacks.index(stack);
-        *self.rows.entry((thread, context, stack)).or_default() += 1;
+        let ns = match sample.activity {
+            Activity::OnCpu => self.settings.period_ns,
+            Activity::Blocked | Activity::Preempted => sample.off_cpu_ns,
+        };
+        let (samples, total_ns) = self
+            .rows
+            .entry((thread, context, stack, sample.activity))
+            .or_default();
+        *samples += 1;
+        *total_ns = total_ns.saturating_add(ns);
     }
 
     /// Index of the program that `pid` runs.
@@ -262,14 +277,18 @@ impl Aggregator {
         let mut rows: Vec<Row> = self
             .rows
             .iter()
-            .map(|(&(thread, context, stack), &samples)| Row {
-                thread,
-                context,
-                stack,
-                samples,
-            })
+            .map(
+                |(&(thread, context, stack, activity), &(samples, ns))| Row {
+                    thread,
+                    context,
+                    stack,
+                    activity,
+                    samples,
+                    ns,
+                },
+            )
             .collect();
-        rows.sort_by_key(|row| (row.thread, row.context, row.stack));
+        rows.sort_by_key(|row| (row.thread, row.context, row.stack, row.activity));
         // Processes that never were on a CPU at a sample are not worth a word.
         let mut sampled = Table::default();
         let mut threads = self.threads.into_values();

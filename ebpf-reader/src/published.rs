@@ -6,8 +6,8 @@
 use otel_profiling::abi::custom_labels::{Label as WireLabel, LabelSet};
 use otel_profiling::abi::thread_context::{MAX_ATTRS_SIZE, RecordHeader, VALID};
 
-use super::wire;
-use crate::sample::{Label, Locations, ThreadContext};
+use crate::sample::{Label, Libc, Locations, Places, ThreadContext};
+use crate::thread_local;
 
 const MAX_FRAMES: usize = 127;
 const MAX_LABELS: u64 = 16;
@@ -18,7 +18,7 @@ const MAX_VALUE: u64 = 256;
 const BLOCK: u64 = 4096;
 
 /// Copies memory of the thread's process; `None` if not all of it can be read.
-pub(super) trait Memory {
+pub(crate) trait ReadMemory {
     fn read(&self, address: u64, buffer: &mut [u8]) -> Option<()>;
 
     fn bytes(&self, address: u64, size: usize) -> Option<Vec<u8>> {
@@ -36,43 +36,42 @@ pub(super) trait Memory {
 
 /// What a thread publishes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Published {
-    pub(super) thread_context: Option<ThreadContext>,
-    pub(super) custom_labels: Vec<Label>,
+pub(crate) struct Published {
+    pub(crate) thread_context: Option<ThreadContext>,
+    pub(crate) custom_labels: Vec<Label>,
     /// A pointer led to memory that cannot be read, or to something that is not a record.
-    pub(super) unreadable: bool,
+    pub(crate) unreadable: bool,
     /// Something was longer than what is read of it.
-    pub(super) truncated: bool,
+    pub(crate) truncated: bool,
 }
 
 impl Published {
     /// Reads both contexts of the thread with this thread pointer.
-    pub(super) fn read(memory: &impl Memory, thread_pointer: u64, locations: Locations) -> Self {
+    pub(crate) fn read(
+        memory: &impl ReadMemory,
+        thread_pointer: u64,
+        locations: Locations,
+    ) -> Self {
         let mut published = Self::default();
         // Zero: the thread has not set up its thread-local storage yet.
         if thread_pointer == 0 {
             return published;
         }
-        if let Some(offset) = locations.thread_context {
-            let address = thread_pointer.wrapping_add_signed(offset);
-            if published.read_thread_context(memory, address).is_none() {
-                published.unreadable = true;
-            }
-        }
-        if let Some(offset) = locations.custom_labels {
-            let address = thread_pointer.wrapping_add_signed(offset);
-            if published.read_custom_labels(memory, address).is_none() {
-                published.unreadable = true;
-            }
-        }
+        let find = |places: Places| first_published(memory, thread_pointer, locations.libc, places);
+        let read = find(locations.thread_context).and_then(|record| match record {
+            Some(record) => published.read_thread_context(memory, record),
+            None => Some(()),
+        });
+        published.unreadable |= read.is_none();
+        let read = find(locations.custom_labels).and_then(|set| match set {
+            Some(set) => published.read_custom_labels(memory, set),
+            None => Some(()),
+        });
+        published.unreadable |= read.is_none();
         published
     }
 
-    fn read_thread_context(&mut self, memory: &impl Memory, location: u64) -> Option<()> {
-        let [record] = memory.words(location)?;
-        if record == 0 {
-            return Some(());
-        }
+    fn read_thread_context(&mut self, memory: &impl ReadMemory, record: u64) -> Option<()> {
         if !record.is_multiple_of(2) {
             return None;
         }
@@ -84,7 +83,7 @@ impl Published {
         }
         let context = self
             .thread_context
-            .insert(wire::thread_context(&header, &[])?);
+            .insert(ThreadContext::from_record(&header, &[])?);
         let size = usize::from(u16::from_ne_bytes([low, high]));
         self.truncated |= size > MAX_ATTRS_SIZE;
         let attrs = record.wrapping_add(header.len() as u64);
@@ -92,13 +91,9 @@ impl Published {
         Some(())
     }
 
-    fn read_custom_labels(&mut self, memory: &impl Memory, location: u64) -> Option<()> {
+    fn read_custom_labels(&mut self, memory: &impl ReadMemory, set: u64) -> Option<()> {
         const {
             assert!(size_of::<LabelSet>() == 3 * 8 && size_of::<WireLabel>() == 4 * 8);
-        }
-        let [set] = memory.words(location)?;
-        if set == 0 {
-            return Some(());
         }
         let [storage, count, _capacity] = memory.words(set)?;
         self.truncated |= count > MAX_LABELS;
@@ -118,8 +113,27 @@ impl Published {
     }
 }
 
+/// The first pointer that is not null; `None` if a place cannot be read.
+fn first_published(
+    memory: &impl ReadMemory,
+    thread_pointer: u64,
+    libc: Libc,
+    places: Places,
+) -> Option<Option<u64>> {
+    for place in places.iter() {
+        let Some(address) = thread_local::address(memory, thread_pointer, libc, place).ok()? else {
+            continue;
+        };
+        let [pointer] = memory.words(address)?;
+        if pointer != 0 {
+            return Some(Some(pointer));
+        }
+    }
+    Some(None)
+}
+
 /// The user stack by frame pointers, innermost frame first.
-pub(super) fn user_stack(memory: &impl Memory, instruction: u64, frame: u64) -> Vec<u64> {
+pub(crate) fn user_stack(memory: &impl ReadMemory, instruction: u64, frame: u64) -> Vec<u64> {
     let mut stack = vec![instruction];
     let mut block = Block::default();
     let mut frame = frame;
@@ -149,7 +163,7 @@ struct Block {
 
 impl Block {
     /// The saved frame pointer and the return address at `frame`.
-    fn frame(&mut self, memory: &impl Memory, frame: u64) -> Option<[u64; 2]> {
+    fn frame(&mut self, memory: &impl ReadMemory, frame: u64) -> Option<[u64; 2]> {
         if frame == 0 || !frame.is_multiple_of(8) {
             return None;
         }
@@ -159,7 +173,7 @@ impl Block {
         ])
     }
 
-    fn word(&mut self, memory: &impl Memory, address: u64) -> Option<u64> {
+    fn word(&mut self, memory: &impl ReadMemory, address: u64) -> Option<u64> {
         let start = address - address % BLOCK;
         if self.bytes.is_empty() || self.start != start {
             self.bytes = memory.bytes(start, BLOCK as usize)?;
@@ -173,13 +187,14 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::Place;
 
     /// Memory from address 0x10000 on.
     struct Fake(Vec<u8>);
 
     const BASE: u64 = 0x10000;
 
-    impl Memory for Fake {
+    impl ReadMemory for Fake {
         fn read(&self, address: u64, buffer: &mut [u8]) -> Option<()> {
             let start = usize::try_from(address.checked_sub(BASE)?).ok()?;
             let end = start.checked_add(buffer.len())?;
@@ -197,10 +212,13 @@ mod tests {
         }
     }
 
-    const LOCATIONS: Locations = Locations {
-        thread_context: Some(-16),
-        custom_labels: Some(-8),
-    };
+    fn locations() -> Locations {
+        Locations {
+            libc: Libc::Glibc,
+            thread_context: Place::Static { offset: -16 }.into(),
+            custom_labels: Place::Static { offset: -8 }.into(),
+        }
+    }
 
     /// A thread pointer at 0x10100, null pointers.
     fn memory() -> Fake {
@@ -208,7 +226,7 @@ mod tests {
     }
 
     fn read(memory: &Fake) -> Published {
-        Published::read(memory, BASE + 0x100, LOCATIONS)
+        Published::read(memory, BASE + 0x100, locations())
     }
 
     fn record(memory: &mut Fake, at: u64, valid: u8, attrs: &[u8]) {
@@ -226,7 +244,7 @@ mod tests {
     fn null_pointers_are_no_context() {
         assert_eq!(read(&memory()), Published::default());
         assert_eq!(
-            Published::read(&memory(), 0, LOCATIONS),
+            Published::read(&memory(), 0, locations()),
             Published::default()
         );
     }
