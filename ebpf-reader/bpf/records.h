@@ -29,10 +29,9 @@ enum kind {
 	KIND_EXIT = 4,
 };
 
-/* Bits of sample.flags and of target.found. */
+/* Bits of sample.flags. */
 enum {
 	HAS_THREAD_CONTEXT = 1,
-	HAS_CUSTOM_LABELS = 2,
 	UNREADABLE = 4,
 };
 
@@ -44,9 +43,18 @@ struct life_event {
 	u32 unused;
 };
 
+/* User registers that a stack is unwound from. */
+struct registers {
+	u64 instruction;
+	u64 stack;
+	u64 frame;
+	u64 link; /* aarch64 only */
+};
+
 /*
- * The fixed part of a sample. It is followed by `stack_size` bytes of addresses, `attrs_size` bytes of
- * attributes, and `labels` times { u16 key size, u16 value size, key, value }.
+ * The fixed part of a sample. It is followed by `kernel_stack_size` and `user_stack_size` bytes of
+ * addresses, `attrs_size` bytes of attributes, `labels` times { u16 key size, u16 value size, key, value },
+ * and `copy_size` bytes of the user stack from `registers.stack` on.
  */
 struct sample {
 	u32 kind;
@@ -54,14 +62,18 @@ struct sample {
 	u32 tid;
 	u32 cpu;
 	u64 time_ns;
+	u64 sequence; /* KIND_SWITCH_OUT only */
 	u8 thread_name[16];
-	u16 stack_size;
+	u16 kernel_stack_size;
+	u16 user_stack_size;
 	u16 attrs_size;
+	u16 copy_size;
 	u8 labels;
 	u8 flags;
-	u16 unused;
+	u8 blocked; /* KIND_SWITCH_OUT only: it went to sleep */
+	u8 unused;
 	u8 record[RECORD_HEADER_SIZE]; /* the thread context's header as it was read */
-	u32 unused2;
+	struct registers registers;    /* zero without a copy of the stack */
 };
 
 struct label_sizes {
@@ -69,11 +81,33 @@ struct label_sizes {
 	u16 value;
 };
 
+/* In which of the modules that define a symbol, and how to get there. */
+enum place_kind {
+	PLACE_NONE = 0,    /* no more places */
+	PLACE_STATIC = 1,  /* at `offset` from the thread pointer */
+	PLACE_DYNAMIC = 2, /* at `offset` in the block that the thread's vector names for `module` */
+};
+
+struct place {
+	u64 kind;
+	u64 offset;
+	u64 module;
+	u64 generation; /* the vector is out of date for this module while its own is lower */
+};
+
+enum libc {
+	LIBC_GLIBC = 0,
+	LIBC_MUSL = 1,
+};
+
+#define MAX_PLACES 4
+
 /* A process that is followed, by its process id in the reader's pid namespace. */
 struct target {
-	s64 thread_context; /* offsets from the thread pointer */
-	s64 custom_labels;
-	u64 found; /* which of the two the process has */
+	u32 known; /* the places are those of the program that it runs */
+	u32 libc;
+	struct place thread_context[MAX_PLACES];
+	struct place custom_labels[MAX_PLACES];
 };
 
 enum counter {

@@ -1,6 +1,6 @@
 //! Reads what a stopped thread publishes and its stack, through a function that reads its memory.
 //!
-//! The same rules and bounds as in the kernel side (`bpf/reader.bpf.c`): nothing that is read is
+//! The same rules and bounds as in the kernel side (`bpf/contexts.h`): nothing that is read is
 //! trusted, each size is bounded, and reading ends at the first pointer that leads nowhere.
 
 use otel_profiling::abi::custom_labels::{Label as WireLabel, LabelSet};

@@ -17,9 +17,9 @@ use aya::programs::{ProgramError, RawTracePoint};
 use aya::util::{KernelVersion, online_cpus};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 
-use super::{frequency, privileges, procfs, wire};
+use super::{frequency, privileges, procfs, target, wire};
 use crate::error::Error;
-use crate::sample::{Counters, Event, Locations, Place, Places, Sampler};
+use crate::sample::{Counters, Event, Locations, Sampler};
 use crate::sys;
 
 #[cfg(target_arch = "x86_64")]
@@ -62,10 +62,6 @@ enum Counter {
     RefusedTargets = 4,
 }
 
-/// Bits of the last word of a target, as in `bpf/records.h`.
-const HAS_THREAD_CONTEXT: i64 = 1;
-const HAS_CUSTOM_LABELS: i64 = 2;
-
 /// Samples the CPUs' clocks in the kernel. Needs CAP_BPF and CAP_PERFMON, and Linux 5.10 or later.
 ///
 /// Children of a followed process are followed from their first instruction on: the table of processes
@@ -73,7 +69,7 @@ const HAS_CUSTOM_LABELS: i64 = 2;
 pub struct EbpfSampler {
     // Holds the programs and their attachments.
     _programs: Ebpf,
-    targets: HashMap<MapData, u32, [i64; 3]>,
+    targets: HashMap<MapData, u32, target::Value>,
     counters: PerCpuArray<MapData, u64>,
     ring: RingBuf<MapData>,
     malformed: u64,
@@ -159,7 +155,7 @@ impl Sampler for EbpfSampler {
     fn follow(&mut self, pid: u32, locations: Locations) -> Result<(), Error> {
         procfs::check_alive(pid)?;
         self.targets
-            .insert(pid, target(locations), 0)
+            .insert(pid, target::value(locations), 0)
             .map_err(|error| {
                 bpf(
                     format!("follow process {pid}: the table of processes is full"),
@@ -213,32 +209,6 @@ impl Sampler for EbpfSampler {
     fn period_ns(&self) -> u64 {
         self.period_ns
     }
-}
-
-/// A value of the map `targets`, as in `bpf/records.h`.
-fn target(locations: Locations) -> [i64; 3] {
-    let offset = |places: Places| {
-        places.iter().find_map(|place| match place {
-            Place::Static { offset } => Some(offset),
-            Place::Dynamic { .. } => None,
-        })
-    };
-    let (thread_context, custom_labels) = (
-        offset(locations.thread_context),
-        offset(locations.custom_labels),
-    );
-    let mut found = 0;
-    if thread_context.is_some() {
-        found |= HAS_THREAD_CONTEXT;
-    }
-    if custom_labels.is_some() {
-        found |= HAS_CUSTOM_LABELS;
-    }
-    [
-        thread_context.unwrap_or(0),
-        custom_labels.unwrap_or(0),
-        found,
-    ]
 }
 
 fn check_kernel() -> Result<(), Error> {

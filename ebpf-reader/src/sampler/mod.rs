@@ -13,6 +13,7 @@ mod privileges;
 mod procfs;
 pub mod ptrace;
 mod queue;
+mod target;
 mod tracer;
 mod wire;
 

@@ -37,21 +37,22 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Event> {
 fn decode_sample(mut bytes: Bytes<'_>, pid: u32, tid: u32) -> Option<Sample> {
     let cpu = bytes.u32()?;
     let time_ns = bytes.u64()?;
+    let _sequence = bytes.u64()?;
     let name = bytes.take(THREAD_NAME_SIZE)?;
     let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-    let stack_size = usize::from(bytes.u16()?);
+    let kernel_stack_size = usize::from(bytes.u16()?);
+    let user_stack_size = usize::from(bytes.u16()?);
     let attrs_size = usize::from(bytes.u16()?);
+    let _copy_size = usize::from(bytes.u16()?);
     let labels = bytes.u8()?;
     let flags = bytes.u8()?;
-    bytes.u16()?;
+    let _blocked = bytes.u8()?;
+    bytes.u8()?;
     let record = bytes.take(RECORD_HEADER_SIZE)?;
-    bytes.u32()?;
+    let _registers = bytes.take(4 * size_of::<u64>())?;
 
-    let user_stack = bytes
-        .take(stack_size)?
-        .chunks_exact(size_of::<u64>())
-        .filter_map(|word| word.try_into().ok().map(u64::from_ne_bytes))
-        .collect();
+    let kernel_stack = bytes.addresses(kernel_stack_size)?;
+    let user_stack = bytes.addresses(user_stack_size)?;
     let attrs_data = bytes.take(attrs_size)?;
     let thread_context = if flags & HAS_THREAD_CONTEXT != 0 {
         Some(ThreadContext::from_record(record, attrs_data)?)
@@ -76,6 +77,7 @@ fn decode_sample(mut bytes: Bytes<'_>, pid: u32, tid: u32) -> Option<Sample> {
         thread_context,
         custom_labels,
         unreadable: flags & UNREADABLE != 0,
+        kernel_stack,
         user_stack,
         ..Sample::default()
     })
@@ -95,6 +97,15 @@ impl<'a> Bytes<'a> {
         let (head, tail) = self.0.split_first_chunk()?;
         self.0 = tail;
         Some(*head)
+    }
+
+    fn addresses(&mut self, size: usize) -> Option<Vec<u64>> {
+        let words = self.take(size)?.chunks_exact(size_of::<u64>());
+        Some(
+            words
+                .filter_map(|word| word.try_into().ok().map(u64::from_ne_bytes))
+                .collect(),
+        )
     }
 
     fn u8(&mut self) -> Option<u8> {
@@ -125,17 +136,20 @@ mod tests {
             bytes.extend(word.to_ne_bytes());
         }
         bytes.extend(99_u64.to_ne_bytes());
+        bytes.extend(7_u64.to_ne_bytes());
         bytes.extend(b"worker\0garbage..");
-        bytes.extend(16_u16.to_ne_bytes());
-        bytes.extend(5_u16.to_ne_bytes());
+        for size in [8_u16, 16, 5, 0] {
+            bytes.extend(size.to_ne_bytes());
+        }
         bytes.extend([1, HAS_THREAD_CONTEXT | UNREADABLE, 0, 0]);
         bytes.extend([0xaa; 16]);
         bytes.extend([0xbb; 8]);
         bytes.extend([1, 3, 5, 0]);
-        bytes.extend([0; 4]);
-        assert_eq!(bytes.len(), 80);
-        bytes.extend(0x1000_u64.to_ne_bytes());
-        bytes.extend(0x2000_u64.to_ne_bytes());
+        bytes.extend([0; 4 * 8]);
+        assert_eq!(bytes.len(), 120);
+        for address in [0xffff_8000_0000_0000_u64, 0x1000, 0x2000] {
+            bytes.extend(address.to_ne_bytes());
+        }
         bytes.extend([0, 3, b'G', b'E', b'T']);
         bytes.extend(1_u16.to_ne_bytes());
         bytes.extend(2_u16.to_ne_bytes());
@@ -153,6 +167,7 @@ mod tests {
             (10, 11, 3, 99)
         );
         assert_eq!(sample.thread_name, "worker");
+        assert_eq!(sample.kernel_stack, [0xffff_8000_0000_0000]);
         assert_eq!(sample.user_stack, [0x1000, 0x2000]);
         assert!(sample.unreadable);
         let context = sample.thread_context.expect("a context");
