@@ -68,6 +68,30 @@ pub enum Error {
         program: String,
     },
 
+    /// A program that was linked and stripped so that its symbols have no names anywhere.
+    #[error(
+        "{program} is a static executable at a fixed address, and stripped: no reader can find its symbols; link it \
+         static-pie and call otel_profiling::build::export_symbols() in its build.rs, or do not strip it"
+    )]
+    NamelessStatic {
+        /// The process or the file.
+        program: String,
+    },
+
+    /// A shared object exports the symbols, and no module of the process refers to them in a way that leads
+    /// there.
+    #[error(
+        "{program}: {module} exports otel_thread_ctx_v1 or custom_labels_current_set, but nothing in the process \
+         leads to it yet: if that lasts, compile the code that uses it with TLS descriptors, or link otel-profiling \
+         into the main executable"
+    )]
+    Unresolved {
+        /// The process.
+        program: String,
+        /// The shared object.
+        module: String,
+    },
+
     /// The file of a program could not be understood.
     #[error("cannot read the ELF file of {program}")]
     Program {
@@ -142,6 +166,15 @@ impl Error {
 }
 
 impl Error {
+    /// Whether a process was read, and has no symbols that lead anywhere: it may load or execute something
+    /// that has.
+    pub fn is_about_symbols(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSymbols { .. } | Self::NamelessStatic { .. } | Self::Unresolved { .. }
+        )
+    }
+
     /// The error and its causes in one line.
     pub fn one_line(&self) -> String {
         let mut line = self.to_string();

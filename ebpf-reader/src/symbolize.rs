@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 
 use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{Input, Sym, Symbolized, Symbolizer};
+use blazesym::symbolize::{self, Input, Sym, Symbolized};
 
 use crate::error::Error;
 use crate::process::{ModuleId, Modules};
@@ -18,6 +18,24 @@ use crate::profile::{Frame, Function, Profile};
 
 /// Largest file that is looked into. The debug information of large programs is some hundred megabytes.
 const MAX_FILE_SIZE: u64 = 1 << 30;
+
+/// Names places, one profile after another.
+#[derive(Debug, Default)]
+pub struct Symbolizer {}
+
+impl Symbolizer {
+    /// Nothing looked up yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the locations of a profile. What cannot be named stays as file and offset.
+    ///
+    /// Returns one warning for each file that could not be looked into.
+    pub fn symbolize(&mut self, profile: &mut Profile, modules: &Modules) -> Vec<Error> {
+        symbolize(profile, modules)
+    }
+}
 
 /// Names the locations of a profile. What cannot be named stays as file and offset.
 ///
@@ -37,7 +55,7 @@ pub fn symbolize(profile: &mut Profile, modules: &Modules) -> Vec<Error> {
                 .push((index, mapping.file_offset(location.address)));
         }
     }
-    let mut functions = Functions::default();
+    let mut functions = Functions::starting_with(std::mem::take(&mut profile.functions));
     let mut warnings = Vec::new();
     for (module, places) in by_module {
         let Some(file) = modules.file(module) else {
@@ -86,7 +104,7 @@ fn names(
         Source::Elf(elf)
     };
     let (table, debug) = (with_debug_syms(false), with_debug_syms(true));
-    let symbolizer = Symbolizer::new();
+    let symbolizer = symbolize::Symbolizer::new();
     let from_table = symbolizer.symbolize(&table, Input::FileOffset(offsets));
     let symbols = match (
         symbolizer.symbolize(&debug, Input::FileOffset(offsets)),
@@ -136,6 +154,11 @@ struct Functions {
 }
 
 impl Functions {
+    fn starting_with(list: Vec<Function>) -> Self {
+        let indices = list.iter().cloned().zip(0..).collect();
+        Self { list, indices }
+    }
+
     /// The frames of one place: blazesym names the outermost function, then what was inlined into it.
     fn frames(&mut self, symbol: &Sym<'_>, in_table: Option<&str>) -> Vec<Frame> {
         // Debug information with nothing but lines has no paths, which the symbol table has.
@@ -152,7 +175,7 @@ impl Functions {
         frames
     }
 
-    fn frame(&mut self, name: &str, code: Option<&blazesym::symbolize::CodeInfo<'_>>) -> Frame {
+    fn frame(&mut self, name: &str, code: Option<&symbolize::CodeInfo<'_>>) -> Frame {
         let function = Function {
             name: name.to_owned(),
             file: code

@@ -1,19 +1,45 @@
-//! Symbol lookup in `.dynsym`, the way a dynamic linker does it: by the dynamic segment and a hash
-//! table. Section headers are not needed, so a file without them is read just as well.
+//! The dynamic segment: what it says about the file, and symbol lookup in `.dynsym` the way a dynamic
+//! linker does it, by a hash table. Section headers are not needed, so a file without them is read just
+//! as well.
 
 use object::LittleEndian as LE;
 use object::elf;
-use object::pod;
 
-use super::{Bytes, ElfError, read_pod};
+use super::bytes::{Bytes, at, read_pod, read_string, read_table};
+use super::headers::Headers;
+use super::{ElfError, Symbol};
 
 /// Entries of the dynamic segment that are looked at.
 const MAX_DYNAMIC_ENTRIES: u64 = 4096;
 /// Symbols that are compared with one name before a chain is given up as a cycle or a trap.
 const MAX_CHAIN: usize = 4096;
+/// Longest name of a shared object that is read.
+const MAX_SONAME: usize = 4096;
+
+/// What the dynamic segment says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dynamic {
+    /// Address of the dynamic segment in the file's own address space.
+    pub vaddr: u64,
+    /// Whether there is a DT_GNU_HASH table.
+    pub has_gnu_hash: bool,
+    /// Whether there is a DT_HASH table.
+    pub has_hash: bool,
+    /// Whether there is room for the dynamic linker to leave its list of modules (DT_DEBUG), which
+    /// linkers give to executables alone.
+    pub has_debug: bool,
+    /// The name under which others link it (DT_SONAME).
+    pub soname: Option<String>,
+    pub(super) symbols: Option<Symbols>,
+    /// Tables of relocations as file offset and size: DT_RELA, DT_JMPREL.
+    pub(super) relocations: [Option<(u64, u64)>; 2],
+    /// The same as addresses.
+    pub(super) relocation_ranges: [Option<(u64, u64)>; 2],
+}
 
 /// Where the tables of the dynamic symbols lie, as file offsets.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Symbols {
     symbols: u64,
     names: u64,
@@ -21,63 +47,81 @@ pub(super) struct Symbols {
     hash: Option<u64>,
 }
 
-impl Symbols {
-    /// Finds the tables; `None` if the file has no dynamic symbols.
+impl Dynamic {
+    /// Reads the segment; `None` if the file has none.
     pub(super) fn read<B: Bytes + ?Sized>(
         bytes: &B,
-        headers: &[elf::ProgramHeader64<LE>],
+        headers: &Headers,
     ) -> Result<Option<Self>, ElfError> {
-        let Some(segment) = headers
-            .iter()
-            .find(|header| header.p_type.get(LE) == elf::PT_DYNAMIC)
-        else {
+        let Some((vaddr, offset, filesz)) = headers.dynamic else {
             return Ok(None);
         };
-        let size = size_of::<elf::Dyn64<LE>>() as u64;
-        let count = (segment.p_filesz.get(LE) / size).min(MAX_DYNAMIC_ENTRIES);
-        let mut table = vec![0; usize::try_from(count * size).unwrap_or(0)];
-        bytes.read_at(segment.p_offset.get(LE), &mut table)?;
-        let entries: &[elf::Dyn64<LE>] = pod::slice_from_all_bytes(&table)
-            .map_err(|()| ElfError::Malformed("the dynamic segment is cut short"))?;
-
-        let find = |tag: u32| {
-            let entry = entries
+        let count = (filesz / size_of::<elf::Dyn64<LE>>() as u64).min(MAX_DYNAMIC_ENTRIES);
+        let entries: Vec<elf::Dyn64<LE>> = read_table(bytes, offset, count, "the dynamic segment")?;
+        let value = |tag: u32| {
+            entries
                 .iter()
-                .take_while(|entry| entry.d_tag.get(LE) != u64::from(elf::DT_NULL))
-                .find(|entry| entry.d_tag.get(LE) == u64::from(tag))?;
-            file_offset(headers, entry.d_val.get(LE))
+                .map(|entry| (entry.d_tag.get(LE), entry.d_val.get(LE)))
+                .take_while(|&(tag, _)| tag != u64::from(elf::DT_NULL))
+                .find(|&(found, _)| found == u64::from(tag))
+                .map(|(_, value)| value)
         };
-        let (Some(symbols), Some(names)) = (find(elf::DT_SYMTAB), find(elf::DT_STRTAB)) else {
-            return Ok(None);
+        let find = |tag| headers.file_offset(value(tag)?);
+        let table = |start, size| Some((value(start)?, value(size)?));
+        let symbols = match (find(elf::DT_SYMTAB), find(elf::DT_STRTAB)) {
+            (Some(symbols), Some(names)) => Some(Symbols {
+                symbols,
+                names,
+                gnu_hash: find(elf::DT_GNU_HASH),
+                hash: find(elf::DT_HASH),
+            }),
+            _ => None,
         };
+        let soname = value(elf::DT_SONAME).zip(symbols.as_ref()).and_then(
+            |(name, Symbols { names, .. })| {
+                read_string(bytes, names.checked_add(name)?, MAX_SONAME)
+            },
+        );
+        let relocation_ranges = [
+            table(elf::DT_RELA, elf::DT_RELASZ),
+            table(elf::DT_JMPREL, elf::DT_PLTRELSZ),
+        ];
         Ok(Some(Self {
+            vaddr,
+            has_gnu_hash: value(elf::DT_GNU_HASH).is_some(),
+            has_hash: value(elf::DT_HASH).is_some(),
+            has_debug: value(elf::DT_DEBUG).is_some(),
+            soname,
             symbols,
-            names,
-            gnu_hash: find(elf::DT_GNU_HASH),
-            hash: find(elf::DT_HASH),
+            relocations: relocation_ranges.map(|range| {
+                range.and_then(|(start, size)| Some((headers.file_offset(start)?, size)))
+            }),
+            relocation_ranges,
         }))
     }
 
-    /// Offset in the thread-local segment of `name`, if it is a defined STT_TLS symbol of `size` bytes
-    /// that lies within `memsz`.
-    pub(super) fn tls_symbol<B: Bytes + ?Sized>(
+    /// Whether an address of the file's own address space lies in its tables of relocations.
+    pub(crate) fn is_in_relocations(&self, address: u64) -> bool {
+        self.relocation_ranges
+            .iter()
+            .flatten()
+            .any(|&(start, size)| address.wrapping_sub(start) < size)
+    }
+}
+
+impl Symbols {
+    /// The definition of `name`.
+    pub(super) fn find<B: Bytes + ?Sized>(
         &self,
         bytes: &B,
         name: &str,
-        size: u64,
-        memsz: u64,
-    ) -> Result<Option<u64>, ElfError> {
+    ) -> Result<Option<Symbol>, ElfError> {
         let symbol = match (self.gnu_hash, self.hash) {
             (Some(table), _) => self.find_gnu(bytes, table, name)?,
             (None, Some(table)) => self.find_sysv(bytes, table, name)?,
             (None, None) => None,
         };
-        Ok(symbol.and_then(|symbol| {
-            let value = symbol.st_value.get(LE);
-            let fits = value.checked_add(size).is_some_and(|end| end <= memsz);
-            let is_tls = symbol.st_info & 0xf == elf::STT_TLS;
-            (is_tls && symbol.st_size.get(LE) == size && fits).then_some(value)
-        }))
+        Ok(symbol.as_ref().map(Symbol::new))
     }
 
     /// DT_GNU_HASH: header, Bloom filter (skipped), buckets, then one hash per symbol whose lowest bit
@@ -110,7 +154,7 @@ impl Symbols {
         for _ in 0..MAX_CHAIN {
             let word = read_word(bytes, chains, index - base)?;
             if word | 1 == hash | 1
-                && let Some(symbol) = self.symbol_if_named(bytes, index, name)?
+                && let Some(symbol) = self.defined_as(bytes, index, name)?
             {
                 return Ok(Some(symbol));
             }
@@ -145,7 +189,7 @@ impl Symbols {
             if index == 0 {
                 break;
             }
-            if let Some(symbol) = self.symbol_if_named(bytes, index, name)? {
+            if let Some(symbol) = self.defined_as(bytes, index, name)? {
                 return Ok(Some(symbol));
             }
             index = read_word(bytes, chains, index)?;
@@ -153,51 +197,40 @@ impl Symbols {
         Ok(None)
     }
 
-    fn symbol_if_named<B: Bytes + ?Sized>(
+    fn defined_as<B: Bytes + ?Sized>(
         &self,
         bytes: &B,
         index: u32,
         name: &str,
     ) -> Result<Option<elf::Sym64<LE>>, ElfError> {
-        let offset = at(
-            self.symbols,
-            0,
-            u64::from(index),
-            size_of::<elf::Sym64<LE>>() as u64,
-        )?;
-        let symbol: elf::Sym64<LE> = read_pod(bytes, offset)?;
-        if symbol.st_shndx.get(LE) == elf::SHN_UNDEF {
-            return Ok(None);
-        }
+        let symbol = self.symbol(bytes, index)?;
+        let is_defined = symbol.st_shndx.get(LE) != elf::SHN_UNDEF;
+        Ok((is_defined && self.is_named(bytes, &symbol, name)?).then_some(symbol))
+    }
+
+    /// The entry at `index`.
+    pub(super) fn symbol<B: Bytes + ?Sized>(
+        &self,
+        bytes: &B,
+        index: u32,
+    ) -> Result<elf::Sym64<LE>, ElfError> {
+        let size = size_of::<elf::Sym64<LE>>() as u64;
+        read_pod(bytes, at(self.symbols, 0, u64::from(index), size)?)
+    }
+
+    /// Whether `symbol` is called `name`.
+    pub(super) fn is_named<B: Bytes + ?Sized>(
+        &self,
+        bytes: &B,
+        symbol: &elf::Sym64<LE>,
+        name: &str,
+    ) -> Result<bool, ElfError> {
         let mut found = vec![0; name.len() + 1];
         let position = at(self.names, u64::from(symbol.st_name.get(LE)), 0, 0)?;
         // A name that does not fit the file is another name.
-        if bytes.read_at(position, &mut found).is_err() {
-            return Ok(None);
-        }
-        let matches = found.split_last() == Some((&0, name.as_bytes()));
-        Ok(matches.then_some(symbol))
+        Ok(bytes.read_at(position, &mut found).is_ok()
+            && found.split_last() == Some((&0, name.as_bytes())))
     }
-}
-
-/// The file offset of an address, by the PT_LOAD segments.
-fn file_offset(headers: &[elf::ProgramHeader64<LE>], address: u64) -> Option<u64> {
-    headers
-        .iter()
-        .filter(|header| header.p_type.get(LE) == elf::PT_LOAD)
-        .find_map(|header| {
-            let within = address.checked_sub(header.p_vaddr.get(LE))?;
-            (within < header.p_filesz.get(LE))
-                .then(|| header.p_offset.get(LE).checked_add(within))?
-        })
-}
-
-/// `base + skip + count * size`, or an error if that is not a file offset.
-fn at(base: u64, skip: u64, count: u64, size: u64) -> Result<u64, ElfError> {
-    count
-        .checked_mul(size)
-        .and_then(|length| base.checked_add(skip)?.checked_add(length))
-        .ok_or(ElfError::Malformed("a table lies outside the file"))
 }
 
 fn read_word<B: Bytes + ?Sized>(bytes: &B, table: u64, index: u32) -> Result<u32, ElfError> {

@@ -1,51 +1,32 @@
-//! The ELF file of a program: where its thread-local symbols lie.
+//! The ELF file of a program or shared object: where its thread-local symbols lie, and what leads to them.
 //!
 //! A symbol's file position says nothing about a thread; what a reader needs is its offset from the
-//! thread pointer, which [`Elf::locations`] computes for the main executable of a process. Files
-//! are read piece by piece through [`Bytes`], never mapped: a program that truncates its own file
-//! must not hurt the reader. Nothing in a file is trusted, every loop has a bound.
+//! thread pointer, which [`Elf::main_executable_place`] computes for a main executable, or the places that
+//! the dynamic linker fills in ([`Elf::references`]). Files are read piece by piece through [`Bytes`], never
+//! mapped: a program that truncates its own file must not hurt the reader. Nothing in a file is
+//! trusted, every loop has a bound: at most some hundred megabytes are read of the largest file, and
+//! some hundred kilobytes of an ordinary one.
 
+mod bytes;
 mod dynamic;
+mod headers;
+mod references;
+mod symbol;
+mod symtab;
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
-use object::LittleEndian as LE;
-use object::elf;
-use object::pod;
-use otel_profiling::abi::{custom_labels, thread_context};
+use otel_profiling::abi::custom_labels;
 
-use crate::sample::{Libc, Locations, Place, Places};
+pub use bytes::Bytes;
+pub use dynamic::Dynamic;
+use headers::Headers;
+pub use headers::{Kind, Load, TlsSegment};
+pub use references::{Access, Reference};
+pub use symbol::{Named, Pointer, Symbol};
+use symtab::Symtab;
 
-/// Most program headers that are looked at; linkers write about a dozen.
-const MAX_PROGRAM_HEADERS: u16 = 512;
-
-/// Something whose bytes can be read at an offset.
-pub trait Bytes {
-    /// Fills `buffer` with the bytes at `offset`, or fails.
-    ///
-    /// # Errors
-    /// If there are not that many bytes, or they cannot be read.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
-}
-
-impl Bytes for File {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.read_exact_at(buffer, offset)
-    }
-}
-
-impl Bytes for [u8] {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let bytes = usize::try_from(offset)
-            .ok()
-            .and_then(|start| self.get(start..)?.get(..buffer.len()))
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        buffer.copy_from_slice(bytes);
-        Ok(())
-    }
-}
+use crate::sample::Place;
 
 /// Why a file could not be understood.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +41,9 @@ pub enum ElfError {
     /// Its headers contradict themselves.
     #[error("{0}")]
     Malformed(&'static str),
+    /// A part of it is larger than what is read of it.
+    #[error("{0} is too large")]
+    TooLarge(&'static str),
 }
 
 /// Instruction set of a file.
@@ -72,156 +56,148 @@ pub enum Machine {
     Aarch64,
 }
 
-/// The PT_TLS segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TlsSegment {
-    /// Address in the file's own address space.
-    pub vaddr: u64,
-    /// Size in memory.
-    pub memsz: u64,
-    /// Alignment, a power of two.
-    pub align: u64,
+impl Machine {
+    /// The one that this program runs on, if files for it are understood.
+    pub const fn native() -> Option<Self> {
+        if cfg!(target_arch = "x86_64") {
+            Some(Self::X86_64)
+        } else if cfg!(target_arch = "aarch64") {
+            Some(Self::Aarch64)
+        } else {
+            None
+        }
+    }
 }
 
-/// What a file says about its thread-local symbols.
+/// What a file says about itself and its thread-local symbols.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Elf {
     /// Instruction set.
     pub machine: Machine,
+    /// Fixed or position-independent.
+    pub kind: Kind,
+    /// Address of the first instruction in the file's own address space.
+    pub entry: u64,
+    /// The PT_LOAD segments.
+    pub loads: Vec<Load>,
     /// The thread-local segment, if it has one.
     pub tls: Option<TlsSegment>,
-    /// Offset of `otel_thread_ctx_v1` in the thread-local segment, if `.dynsym` exports it properly.
-    pub thread_context: Option<u64>,
-    /// Offset of `custom_labels_current_set` in the thread-local segment, likewise.
-    pub custom_labels: Option<u64>,
+    /// Path of the dynamic loader that the kernel starts with it, if it names one.
+    pub interpreter: Option<String>,
+    /// The dynamic segment; without it nothing can be in `.dynsym`.
+    pub dynamic: Option<Dynamic>,
+    /// Whether there is no `.symtab`, or none that can be found.
+    pub is_stripped: bool,
+    /// What it says about `otel_thread_ctx_v1`.
+    pub thread_context: Named,
+    /// What it says about `custom_labels_current_set`.
+    pub custom_labels: Named,
+    /// What it says about `custom_labels_abi_version`.
+    pub custom_labels_version: Named,
 }
 
 impl Elf {
-    /// Reads what is needed of a file.
+    /// Reads what is needed of a file to find the symbols: `.dynsym`, or `.symtab` if there is no dynamic
+    /// segment at all.
     ///
     /// # Errors
-    /// If the file cannot be read or is malformed.
+    /// If the file cannot be read, is malformed or too large.
     pub fn read<B: Bytes + ?Sized>(bytes: &B) -> Result<Self, ElfError> {
-        let header: elf::FileHeader64<LE> = read_pod(bytes, 0)?;
-        let ident = header.e_ident;
-        if ident.magic != elf::ELFMAG
-            || ident.class != elf::ELFCLASS64
-            || ident.data != elf::ELFDATA2LSB
+        Self::read_parts(bytes, false)
+    }
+
+    /// The same and `.symtab` in any case: for telling why a symbol is not exported.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is malformed or too large.
+    pub fn read_with_symtab<B: Bytes + ?Sized>(bytes: &B) -> Result<Self, ElfError> {
+        Self::read_parts(bytes, true)
+    }
+
+    fn read_parts<B: Bytes + ?Sized>(bytes: &B, always_symtab: bool) -> Result<Self, ElfError> {
+        let headers = Headers::read(bytes)?;
+        let dynamic = Dynamic::read(bytes, &headers)?;
+        let names = Pointer::ALL.map(Pointer::symbol);
+        let names = [names[0], names[1], custom_labels::VERSION_SYMBOL];
+        let mut named = [Named::default(); 3];
+        if let Some(symbols) = dynamic
+            .as_ref()
+            .and_then(|dynamic| dynamic.symbols.as_ref())
         {
-            return Err(ElfError::NotSupported);
-        }
-        let machine = match header.e_machine.get(LE) {
-            elf::EM_X86_64 => Machine::X86_64,
-            elf::EM_AARCH64 => Machine::Aarch64,
-            _ => return Err(ElfError::NotSupported),
-        };
-        let headers = program_headers(bytes, &header)?;
-        let tls = tls_segment(&headers)?;
-        let mut found = Self {
-            machine,
-            tls,
-            thread_context: None,
-            custom_labels: None,
-        };
-        if let Some(tls) = tls {
-            let symbols = dynamic::Symbols::read(bytes, &headers)?;
-            let offset = |name, size| match &symbols {
-                Some(symbols) => symbols.tls_symbol(bytes, name, size, tls.memsz),
-                None => Ok(None),
-            };
-            found.thread_context = offset(thread_context::SYMBOL, thread_context::SYMBOL_SIZE)?;
-            found.custom_labels = offset(custom_labels::SYMBOL, custom_labels::SYMBOL_SIZE)?;
-        }
-        Ok(found)
-    }
-
-    /// Offsets from the thread pointer of a process whose main executable this is.
-    pub fn locations(&self) -> Locations {
-        let from_thread_pointer = |symbol: Option<u64>| {
-            let offset = self.tls?.static_offset(self.machine, symbol?)?;
-            Some(Place::Static { offset })
-        };
-        Locations {
-            libc: Libc::default(),
-            thread_context: from_thread_pointer(self.thread_context)
-                .map_or(Places::NONE, Places::from),
-            custom_labels: from_thread_pointer(self.custom_labels)
-                .map_or(Places::NONE, Places::from),
-        }
-    }
-}
-
-impl TlsSegment {
-    /// Offset from the thread pointer of a symbol at `symbol` in the main executable's segment, which is
-    /// the first one in the static block: right below the thread pointer on x86-64, after the 16
-    /// bytes of the thread control block on aarch64.
-    pub fn static_offset(&self, machine: Machine, symbol: u64) -> Option<i64> {
-        let mask = self.align.checked_sub(1)?;
-        let offset = match machine {
-            Machine::X86_64 => {
-                // As far below as the size demands, plus what keeps the address congruent to p_vaddr.
-                let padding = self.vaddr.wrapping_neg().wrapping_sub(self.memsz) & mask;
-                i128::from(symbol) - i128::from(self.memsz) - i128::from(padding)
+            for (name, named) in names.iter().zip(&mut named) {
+                named.exported = symbols.find(bytes, name)?;
             }
-            Machine::Aarch64 => {
-                // The first address after the control block that is congruent to p_vaddr.
-                let block = 16_u64.checked_add(self.vaddr.wrapping_sub(16) & mask)?;
-                i128::from(symbol) + i128::from(block)
-            }
+        }
+        let needs_symtab = dynamic.is_none() || always_symtab;
+        // Of a file that can do without it, damaged section headers do not matter.
+        let symtab = match Symtab::read(bytes, headers.sections) {
+            Err(_) if !needs_symtab => None,
+            symtab => symtab?,
         };
-        i64::try_from(offset).ok()
+        if let Some(symtab) = symtab.filter(|_| needs_symtab) {
+            for (found, named) in symtab.find(bytes, names)?.into_iter().zip(&mut named) {
+                named.in_symtab = found;
+            }
+        }
+        let [thread_context, custom_labels, custom_labels_version] = named;
+        Ok(Self {
+            machine: headers.machine,
+            kind: headers.kind,
+            entry: headers.entry,
+            loads: headers.loads,
+            tls: headers.tls,
+            interpreter: headers.interpreter,
+            dynamic,
+            is_stripped: symtab.is_none(),
+            thread_context,
+            custom_labels,
+            custom_labels_version,
+        })
     }
-}
 
-fn program_headers<B: Bytes + ?Sized>(
-    bytes: &B,
-    header: &elf::FileHeader64<LE>,
-) -> Result<Vec<elf::ProgramHeader64<LE>>, ElfError> {
-    let size = size_of::<elf::ProgramHeader64<LE>>();
-    let count = header.e_phnum.get(LE);
-    if count == 0 {
-        return Ok(Vec::new());
+    /// What it says about one of the pointers.
+    pub fn named(&self, pointer: Pointer) -> Named {
+        match pointer {
+            Pointer::ThreadContext => self.thread_context,
+            Pointer::CustomLabels => self.custom_labels,
+        }
     }
-    if usize::from(header.e_phentsize.get(LE)) != size {
-        return Err(ElfError::Malformed("program headers of an unknown size"));
-    }
-    if count > MAX_PROGRAM_HEADERS {
-        return Err(ElfError::Malformed("too many program headers"));
-    }
-    let mut table = vec![0; size * usize::from(count)];
-    bytes.read_at(header.e_phoff.get(LE), &mut table)?;
-    pod::slice_from_all_bytes(&table)
-        .map(<[_]>::to_vec)
-        .map_err(|()| ElfError::Malformed("program headers of an unknown size"))
-}
 
-fn tls_segment(headers: &[elf::ProgramHeader64<LE>]) -> Result<Option<TlsSegment>, ElfError> {
-    let Some(header) = headers
-        .iter()
-        .find(|header| header.p_type.get(LE) == elf::PT_TLS)
-    else {
-        return Ok(None);
-    };
-    // 0 and 1 both mean that alignment does not matter.
-    let align = header.p_align.get(LE).max(1);
-    if !align.is_power_of_two() {
-        return Err(ElfError::Malformed(
-            "the alignment of PT_TLS is not a power of two",
-        ));
+    /// Offset of a pointer in the thread-local segment, if the file defines it where readers look, as a
+    /// thread-local object of the right size.
+    pub fn tls_offset(&self, pointer: Pointer) -> Option<u64> {
+        let tls = self.tls?;
+        let named = self.named(pointer);
+        let symbol = match self.dynamic {
+            Some(_) => named.exported?,
+            // The only table that a static executable at a fixed address can have.
+            None => named.in_symtab?,
+        };
+        let end = symbol.value.checked_add(pointer.size())?;
+        (symbol.is_tls() && symbol.size == pointer.size() && end <= tls.memsz)
+            .then_some(symbol.value)
     }
-    Ok(Some(TlsSegment {
-        vaddr: header.p_vaddr.get(LE),
-        memsz: header.p_memsz.get(LE),
-        align,
-    }))
-}
 
-fn read_pod<B: Bytes + ?Sized, T: pod::Pod>(bytes: &B, offset: u64) -> Result<T, ElfError> {
-    let mut buffer = vec![0; size_of::<T>()];
-    bytes.read_at(offset, &mut buffer)?;
-    pod::from_bytes::<T>(&buffer)
-        .map(|(value, _)| *value)
-        .map_err(|()| ElfError::Malformed("a structure is cut short"))
+    /// Whether it defines one of the pointers where readers look.
+    pub fn defines_any(&self) -> bool {
+        Pointer::ALL
+            .into_iter()
+            .any(|pointer| self.tls_offset(pointer).is_some())
+    }
+
+    /// Whether it is a static executable at a fixed address without `.symtab`: what it defines has no name
+    /// any more.
+    pub fn is_nameless(&self) -> bool {
+        self.kind == Kind::Fixed && self.dynamic.is_none() && self.is_stripped
+    }
+
+    /// Where the threads of a process whose main executable this is keep a pointer that the file defines.
+    pub fn main_executable_place(&self, pointer: Pointer) -> Option<Place> {
+        let symbol = self.tls_offset(pointer)?;
+        let offset = self.tls?.static_offset(self.machine, symbol)?;
+        Some(Place::Static { offset })
+    }
 }
 
 #[cfg(test)]

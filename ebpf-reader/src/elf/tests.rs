@@ -1,4 +1,21 @@
+use std::fs::File;
+
+use object::elf;
+
 use super::*;
+
+const POINTER: Pointer = Pointer::ThreadContext;
+
+/// Asks a file for everything.
+fn use_all(bytes: &[u8]) {
+    let _ = Elf::read_with_symtab(bytes);
+    if let Ok(elf) = Elf::read(bytes) {
+        let _ = elf.references(bytes);
+        for pointer in Pointer::ALL {
+            elf.main_executable_place(pointer);
+        }
+    }
+}
 
 #[test]
 fn offsets_below_the_thread_pointer() {
@@ -47,22 +64,22 @@ fn a_real_program_is_understood() {
     // std has thread-local variables of its own.
     let tls = elf.tls.unwrap();
     assert!(tls.memsz > 0 && tls.align > 1);
-    assert_eq!(
-        elf.locations().thread_context.is_empty(),
-        elf.thread_context.is_none()
-    );
+    assert!(elf.loads.iter().any(|load| load.executable));
+    let pointer = Pointer::ThreadContext;
+    let place = elf.main_executable_place(pointer);
+    assert_eq!(place.is_some(), elf.tls_offset(pointer).is_some());
 }
 
 #[test]
 fn a_symbol_is_found_through_either_hash_table() {
     for gnu in [true, false] {
         let elf = Elf::read(&example(gnu, elf::STT_TLS, 8, 0x10)[..]).unwrap();
-        assert_eq!(elf.thread_context, Some(0x10), "gnu: {gnu}");
-        assert_eq!(elf.custom_labels, None);
+        assert_eq!(elf.tls_offset(POINTER), Some(0x10), "gnu: {gnu}");
+        assert_eq!(elf.custom_labels, Named::default());
         let place = Place::Static {
             offset: 0x10 - 0x20,
         };
-        assert_eq!(elf.locations().thread_context, place.into());
+        assert_eq!(elf.main_executable_place(POINTER), Some(place));
     }
 }
 
@@ -75,7 +92,7 @@ fn a_symbol_of_another_kind_is_not_taken() {
             (elf::STT_TLS, 8, 0x19),
         ] {
             let elf = Elf::read(&example(gnu, kind, size, value)[..]).unwrap();
-            assert_eq!(elf.thread_context, None, "{kind} {size} {value}");
+            assert_eq!(elf.tls_offset(POINTER), None, "{kind} {size} {value}");
         }
     }
 }
@@ -96,14 +113,12 @@ fn no_damage_makes_it_panic_or_hang() {
             for byte in [0, 1, 7, 0x7f, 0x80, 0xff] {
                 let mut bad = good.clone();
                 bad[position] = byte;
-                if let Ok(elf) = Elf::read(&bad[..]) {
-                    elf.locations();
-                }
+                use_all(&bad);
                 bad[position..]
                     .iter_mut()
                     .take(8)
                     .for_each(|place| *place = byte);
-                let _ = Elf::read(&bad[..]).map(|elf| elf.locations());
+                use_all(&bad);
             }
         }
     }
@@ -115,7 +130,7 @@ fn a_chain_without_an_end_is_given_up() {
     // Another name, so that the search goes on, in a chain that leads back to itself.
     bytes[NAMES + 1] = b'X';
     bytes[HASH + 16..HASH + 20].copy_from_slice(&1_u32.to_le_bytes());
-    assert_eq!(Elf::read(&bytes[..]).unwrap().thread_context, None);
+    assert_eq!(Elf::read(&bytes[..]).unwrap().tls_offset(POINTER), None);
 }
 
 const DYNAMIC: usize = 64 + 3 * 56;

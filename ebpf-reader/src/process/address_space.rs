@@ -61,6 +61,11 @@ impl AddressSpace {
         self.pieces = Arc::new(now);
     }
 
+    /// All mappings, by rising address.
+    pub fn iter(&self) -> impl Iterator<Item = &Piece> {
+        self.pieces.iter()
+    }
+
     /// The mapping that holds an address.
     pub fn find(&self, address: u64) -> Option<&Piece> {
         let after = self

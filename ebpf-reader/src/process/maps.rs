@@ -11,7 +11,7 @@ use crate::error::Error;
 const MAX_SIZE: u64 = 16 << 20;
 
 /// One line of `/proc/PID/maps`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Mapping {
     /// First address.
     pub start: u64,
@@ -53,19 +53,12 @@ impl Maps {
     /// # Errors
     /// If the process is gone or may not be read.
     pub fn read(pid: u32) -> Result<Self, Error> {
-        let mut text = Vec::new();
-        File::open(format!("/proc/{pid}/maps"))
-            .and_then(|file| file.take(MAX_SIZE).read_to_end(&mut text))
-            .map_err(|error| unreadable(pid, "read the mappings", "CAP_SYS_PTRACE", error))?;
-        Ok(Self::parse(&text))
+        Ok(Self::parse(&read_text(pid)?))
     }
 
     /// Understands the text of `/proc/PID/maps`; lines of another form are left out.
     pub fn parse(text: &[u8]) -> Self {
-        let mappings = text
-            .split(|&byte| byte == b'\n')
-            .filter_map(parse_line)
-            .collect();
+        let mappings = lines(text).map(|line| line.to_mapping()).collect();
         Self { mappings }
     }
 
@@ -75,32 +68,83 @@ impl Maps {
     }
 }
 
+/// The text of `/proc/PID/maps`.
+pub(super) fn read_text(pid: u32) -> Result<Vec<u8>, Error> {
+    let mut text = Vec::new();
+    File::open(format!("/proc/{pid}/maps"))
+        .and_then(|file| file.take(MAX_SIZE).read_to_end(&mut text))
+        .map_err(|error| unreadable(pid, "read the mappings", "CAP_SYS_PTRACE", error))?;
+    Ok(text)
+}
+
+/// One line, of which only the numbers have been understood: of 100,000 lines few matter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line<'a> {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) executable: bool,
+    pub(super) offset: u64,
+    pub(super) device: (u32, u32),
+    pub(super) inode: u64,
+    name: &'a [u8],
+}
+
+impl Line<'_> {
+    /// Whether a file is mapped.
+    pub(super) fn is_file(&self) -> bool {
+        self.inode != 0 && self.name.starts_with(b"/")
+    }
+
+    pub(super) fn to_mapping(self) -> Mapping {
+        Mapping {
+            start: self.start,
+            end: self.end,
+            executable: self.executable,
+            offset: self.offset,
+            device: self.device,
+            inode: self.inode,
+            name: String::from_utf8_lossy(self.name).into_owned(),
+        }
+    }
+}
+
+/// The lines that have the form of a mapping.
+pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
+    text.split(|&byte| byte == b'\n').filter_map(parse_line)
+}
+
 /// `start-end perms offset major:minor inode      name`
-fn parse_line(line: &[u8]) -> Option<Mapping> {
-    let line = String::from_utf8_lossy(line);
-    let mut fields = line.splitn(6, ' ');
-    let (start, end) = fields.next()?.split_once('-')?;
+fn parse_line(line: &[u8]) -> Option<Line<'_>> {
+    let mut fields = line.splitn(6, |&byte| byte == b' ');
+    let (start, end) = split_once(fields.next()?, b'-')?;
     let permissions = fields.next()?;
-    let offset = fields.next()?;
-    let (major, minor) = fields.next()?.split_once(':')?;
-    let inode = fields.next()?;
-    let mapping = Mapping {
-        start: u64::from_str_radix(start, 16).ok()?,
-        end: u64::from_str_radix(end, 16).ok()?,
-        executable: permissions.as_bytes().get(2) == Some(&b'x'),
-        offset: u64::from_str_radix(offset, 16).ok()?,
+    let offset = hexadecimal(fields.next()?)?;
+    let (major, minor) = split_once(fields.next()?, b':')?;
+    let inode = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let name = fields.next().unwrap_or_default();
+    let padding = name.iter().take_while(|&&byte| byte == b' ').count();
+    let line = Line {
+        start: hexadecimal(start)?,
+        end: hexadecimal(end)?,
+        executable: permissions.get(2) == Some(&b'x'),
+        offset,
         device: (
-            u32::from_str_radix(major, 16).ok()?,
-            u32::from_str_radix(minor, 16).ok()?,
+            hexadecimal(major)?.try_into().ok()?,
+            hexadecimal(minor)?.try_into().ok()?,
         ),
-        inode: inode.parse().ok()?,
-        name: fields
-            .next()
-            .unwrap_or("")
-            .trim_start_matches(' ')
-            .to_owned(),
+        inode,
+        name: name.get(padding..)?,
     };
-    (mapping.start < mapping.end).then_some(mapping)
+    (line.start < line.end).then_some(line)
+}
+
+fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|&byte| byte == separator)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
+fn hexadecimal(text: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
 }
 
 #[cfg(test)]

@@ -32,6 +32,13 @@ impl Memory {
     pub fn read(&self, address: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(buffer, address)
     }
+
+    /// `N` words at an address; `None` if a part of them is not mapped.
+    pub(super) fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+        let mut words = [[0; 8]; N];
+        self.read(address, words.as_flattened_mut()).ok()?;
+        Some(words.map(u64::from_ne_bytes))
+    }
 }
 
 #[cfg(test)]

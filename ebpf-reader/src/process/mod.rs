@@ -3,41 +3,25 @@
 //! Everything goes through `/proc/PID`, so that processes in other mount namespaces are found too.
 
 mod address_space;
+mod files;
+mod loaded;
+mod locate;
 mod maps;
 mod memory;
 mod modules;
+mod resolve;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 
 pub use address_space::{AddressSpace, Piece};
+pub use files::ElfFiles;
+pub use locate::{LocatedModule, Locator, locate};
 pub use maps::{Mapping, Maps};
 pub use memory::Memory;
 pub use modules::{ModuleId, Modules};
 
-use crate::elf::Elf;
 use crate::error::Error;
-use crate::sample::Locations;
-
-/// Finds where `pid` keeps its thread-local pointers, by the ELF file of its program.
-///
-/// # Errors
-/// [`Error::NoSymbols`] if the program exports none of the symbols; otherwise if the process is gone,
-/// or its file may not be read or is not understood.
-pub fn locate(pid: u32) -> Result<Locations, Error> {
-    let file = open_program(pid)?;
-    let elf = Elf::read(&file).map_err(|error| Error::Program {
-        program: describe(pid),
-        source: Box::new(error),
-    })?;
-    let locations = elf.locations();
-    if locations.is_empty() {
-        return Err(Error::NoSymbols {
-            program: describe(pid),
-        });
-    }
-    Ok(locations)
-}
 
 /// Opens the program that `pid` executes, also when its file has been replaced or deleted.
 ///

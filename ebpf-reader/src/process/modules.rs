@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use super::Mapping;
@@ -13,14 +13,15 @@ use super::Mapping;
 /// Files that are kept open; the usual limit is 1,024 for everything that a process has open.
 const MAX_OPEN: usize = 512;
 
-/// Index of a file in [`Modules`].
+/// Number of a file in [`Modules`]; numbers are not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModuleId(usize);
 
 /// The files of all followed processes, each once.
 #[derive(Debug, Default)]
 pub struct Modules {
-    files: Vec<File>,
+    files: HashMap<ModuleId, File>,
+    last: usize,
     by_inode: HashMap<((u32, u32), u64), Option<ModuleId>>,
 }
 
@@ -39,8 +40,10 @@ impl Modules {
             .then(|| open_mapped(pid, mapping))
             .flatten()
             .map(|file| {
-                self.files.push(file);
-                ModuleId(self.files.len() - 1)
+                self.last += 1;
+                let module = ModuleId(self.last);
+                self.files.insert(module, file);
+                module
             });
         self.by_inode.insert(key, module);
         module
@@ -48,26 +51,40 @@ impl Modules {
 
     /// An open file.
     pub fn file(&self, module: ModuleId) -> Option<&File> {
-        self.files.get(module.0)
+        self.files.get(&module)
+    }
+
+    /// Closes the files that are not to be kept. Those that could not be opened may be tried again.
+    pub fn retain(&mut self, keep: impl Fn(ModuleId) -> bool) {
+        self.files.retain(|&module, _| keep(module));
+        self.by_inode.retain(|_, module| module.is_some_and(&keep));
     }
 }
 
 /// Opens exactly the mapped file through `map_files`, which needs privileges; else the file of that path
 /// in the process's mount namespace, if it still is the same one.
-fn open_mapped(pid: u32, mapping: &Mapping) -> Option<File> {
-    // Without waiting: a process may have put a named pipe in the place of its file.
-    let open = |path: String| -> io::Result<File> {
-        File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-    };
-    let file = open(format!(
+pub(super) fn open_mapped(pid: u32, mapping: &Mapping) -> Option<File> {
+    let exactly = format!(
         "/proc/{pid}/map_files/{:x}-{:x}",
         mapping.start, mapping.end
-    ))
-    .or_else(|_| open(format!("/proc/{pid}/root{}", mapping.path())))
-    .ok()?;
-    let metadata = file.metadata().ok()?;
-    (metadata.is_file() && metadata.ino() == mapping.inode).then_some(file)
+    );
+    let by_path = format!("/proc/{pid}/root{}", mapping.path());
+    [exactly, by_path]
+        .iter()
+        .find_map(|path| open_regular(path).filter(|(_, inode)| *inode == mapping.inode))
+        .map(|(file, _)| file)
+}
+
+/// Opens a regular file and nothing else: a process may have put a named pipe in the place of its file, or
+/// have mapped a device. Looked at first, and opened only then.
+fn open_regular(path: &str) -> Option<(File, u64)> {
+    let found = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(path)
+        .ok()?;
+    let metadata = found.metadata().ok()?;
+    let same = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let file = metadata.is_file().then(|| File::open(same).ok())??;
+    Some((file, metadata.ino()))
 }

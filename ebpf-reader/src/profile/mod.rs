@@ -17,6 +17,9 @@ use crate::process::ModuleId;
 use crate::process_context::ProcessContext;
 use crate::sample::Activity;
 
+/// Name of the mapping that holds the kernel's addresses.
+pub const KERNEL: &str = "[kernel]";
+
 /// The result of a recording. Tables refer to each other by index.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -37,6 +40,8 @@ pub struct Profile {
     pub truncated: u64,
     /// Samples that were taken but not delivered; they are not among [`Profile::samples`].
     pub lost: u64,
+    /// Samples of which the thread, the context or the stack is `(others)`: there was no room for so many.
+    pub merged: u64,
     /// The programs that were sampled: a process that executes another program is a new entry.
     pub processes: Vec<Process>,
     /// The threads that were sampled.

@@ -54,6 +54,7 @@ pub(crate) fn two_traces() -> Profile {
         unreadable: 1,
         truncated: 0,
         lost: 3,
+        merged: 0,
         processes: vec![Process {
             pid: 42,
             name: "app".to_owned(),

@@ -235,7 +235,7 @@ impl Session<'_> {
             let (target, error) = match targets::locate(pid) {
                 Ok(target) => (target, None),
                 // Its children may execute something that has the symbols.
-                Err(Error::NoSymbols { .. }) => (Target::without_locations(pid), None),
+                Err(error) if error.is_about_symbols() => (Target::without_locations(pid), None),
                 Err(error) => (Target::without_locations(pid), Some(error)),
             };
             match error.map_or_else(|| self.follow(target), Err) {

@@ -47,7 +47,7 @@ pub(super) fn find(
                 found = true;
                 targets.push(target);
             }
-            Err(error @ Error::NoSymbols { .. }) => {
+            Err(error) if error.is_about_symbols() => {
                 missing = Some(error);
                 targets.push(Target::without_locations(named));
             }

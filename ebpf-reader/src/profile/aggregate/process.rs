@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::{self, AddressSpace, Modules, Piece};
+use crate::process::{self, AddressSpace, ModuleId, Modules, Piece};
 use crate::process_context::{ProcessContext, Reader};
 use crate::profile::Process;
 
@@ -16,6 +16,11 @@ const CONTEXT_LOOK: Duration = Duration::from_secs(1);
 /// One program in one process.
 #[derive(Debug)]
 pub(super) struct FollowedProcess {
+    /// It has samples in the profile at hand.
+    pub(super) sampled: bool,
+    /// What it holds of the budget.
+    pub(super) held: usize,
+    gone: bool,
     pid: u32,
     name: String,
     space: AddressSpace,
@@ -34,13 +39,8 @@ impl FollowedProcess {
         let mut new = Self {
             pid,
             name: process::name(pid).unwrap_or_default(),
-            space: AddressSpace::default(),
-            next_look: now + FIRST_LOOK,
-            pause: FIRST_LOOK,
             reader: Reader::open(pid).ok(),
-            inherited: None,
-            next_context_look: now,
-            context_pause: FIRST_LOOK,
+            ..Self::nothing(now)
         };
         new.space.refresh(pid, modules);
         new.refresh_context(now);
@@ -55,9 +55,33 @@ impl FollowedProcess {
             name: self.name.clone(),
             space: self.space.clone(),
             next_look: now,
-            pause: FIRST_LOOK,
             reader: Reader::open(child).ok(),
             inherited: self.context().cloned(),
+            ..Self::nothing(now)
+        }
+    }
+
+    /// Stands for the processes for which there is no room.
+    pub(super) fn others(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            gone: true,
+            ..Self::nothing(Instant::now())
+        }
+    }
+
+    fn nothing(now: Instant) -> Self {
+        Self {
+            sampled: false,
+            held: 0,
+            gone: false,
+            pid: 0,
+            name: String::new(),
+            space: AddressSpace::default(),
+            next_look: now + FIRST_LOOK,
+            pause: FIRST_LOOK,
+            reader: None,
+            inherited: None,
             next_context_look: now,
             context_pause: FIRST_LOOK,
         }
@@ -67,13 +91,25 @@ impl FollowedProcess {
     pub(super) fn exited(&mut self) {
         self.inherited = self.context().cloned();
         self.reader = None;
+        self.gone = true;
+    }
+
+    /// Whether nothing will come from it any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// The files that are mapped into it.
+    pub(super) fn modules(&self) -> impl Iterator<Item = ModuleId> {
+        self.space.iter().filter_map(|piece| piece.module)
     }
 
     /// Looks at the mappings again if an address lies in none of them.
     pub(super) fn see_stack(&mut self, addresses: &[u64], modules: &mut Modules) {
-        if addresses
-            .iter()
-            .all(|&address| self.space.find(address).is_some())
+        if self.gone
+            || addresses
+                .iter()
+                .all(|&address| self.space.find(address).is_some())
         {
             return;
         }

@@ -1,4 +1,7 @@
 use super::*;
+use crate::process_context::ProcessContext;
+use crate::profile::{KERNEL, SpanId};
+use crate::sample::{Label, ThreadContext};
 
 fn settings() -> Settings {
     Settings {
@@ -127,9 +130,9 @@ fn the_trace_id_comes_from_the_thread_context_else_from_the_labels() {
 
 #[test]
 fn attributes_have_the_names_of_the_key_map() {
-    let aggregator = Aggregator::new(settings());
     let published = Published {
-        process: 0,
+        process: ProcessId(1),
+        others: false,
         thread_context: record(
             1,
             1,
@@ -144,7 +147,7 @@ fn attributes_have_the_names_of_the_key_map() {
     let expected = [("http.route", "d"), ("user", "b"), ("x", "1")];
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(
-        aggregator.context(&published, Some(&process)).labels,
+        names::context(&published, &settings(), Some(&process)).labels,
         expected
     );
 }
@@ -192,4 +195,127 @@ fn return_addresses_are_looked_up_inside_the_call() {
         .map(|&location| profile.locations[location].address)
         .collect();
     assert_eq!(addresses, [0x10, 0x1f]);
+}
+
+#[test]
+fn kernel_frames_come_before_those_of_the_program() {
+    let kernel = 0xffff_ffff_8100_0010;
+    let profile = aggregate([Event::Sample(Sample {
+        kernel_stack: vec![kernel, kernel + 0x100],
+        ..sample(None, Vec::new())
+    })]);
+    let stack: Vec<_> = profile.stacks[0]
+        .iter()
+        .map(|&location| &profile.locations[location])
+        .collect();
+    let addresses: Vec<_> = stack.iter().map(|location| location.address).collect();
+    assert_eq!(addresses, [kernel, kernel + 0xff, 0x10, 0x1f]);
+    let mapping = |location: usize| {
+        stack[location]
+            .mapping
+            .map(|index| &profile.mappings[index])
+    };
+    assert_eq!(mapping(1).unwrap().name, KERNEL);
+    assert_eq!(mapping(1).unwrap().file_offset(kernel), kernel);
+    assert_eq!(mapping(2), None);
+}
+
+#[test]
+fn a_flood_is_merged_and_leaves_room_for_others() {
+    const BUDGET: usize = 1 << 20;
+    const FLOOD: u64 = 50_000;
+    let mut aggregator = Aggregator::new(settings()).memory_budget(BUDGET);
+    for number in 0..FLOOD {
+        let mut hostile = sample(record(1, 1, &[0; 200]), Vec::new());
+        let context = hostile.thread_context.as_mut().unwrap();
+        context.trace_id[..8].copy_from_slice(&(number + 1).to_ne_bytes());
+        hostile.user_stack = (number..number + 50).collect();
+        aggregator.event(Event::Sample(hostile));
+    }
+    let good = |trace| Sample {
+        pid: u32::MAX - 1,
+        user_stack: vec![7],
+        ..sample(record(trace, 1, &[]), Vec::new())
+    };
+    for _ in 0..3 {
+        for trace in 1..=200 {
+            aggregator.event(Event::Sample(good(trace)));
+        }
+    }
+    assert!(aggregator.counts.used <= BUDGET);
+    let profile = aggregator
+        .finish(SystemTime::now(), Duration::from_secs(1), 0)
+        .0;
+    assert_eq!(profile.samples, FLOOD + 600);
+    assert_eq!(
+        profile.rows.iter().map(|row| row.samples).sum::<u64>(),
+        FLOOD + 600
+    );
+    assert!(profile.merged > FLOOD / 2 && profile.merged < FLOOD);
+    let merged = profile
+        .contexts
+        .iter()
+        .filter(|context| context.labels == [("merged".to_owned(), "(others)".to_owned())]);
+    assert_eq!(merged.count(), 1);
+    assert!(
+        profile
+            .locations
+            .iter()
+            .any(|location| profile.names(location) == ["(others)"])
+    );
+    // Equal stacks with different contexts stay apart.
+    let good: Vec<_> = profile
+        .rows
+        .iter()
+        .filter(|row| profile.processes[profile.threads[row.thread].process].pid == u32::MAX - 1)
+        .collect();
+    assert_eq!(good.len(), 200);
+    assert!(good.iter().all(|row| row.samples == 3));
+}
+
+#[test]
+fn a_rotation_starts_anew_and_remembers_who_is_there() {
+    let mut aggregator = Aggregator::new(settings());
+    let counters = |lost, truncated| Counters {
+        lost_samples: lost,
+        truncated,
+        ..Counters::default()
+    };
+    let started = SystemTime::now();
+    let second = Duration::from_secs(1);
+    let gone = || Sample {
+        pid: u32::MAX - 1,
+        ..sample(None, Vec::new())
+    };
+    let here = || Sample {
+        pid: std::process::id(),
+        user_stack: vec![a_rotation_starts_anew_and_remembers_who_is_there as fn() as usize as u64],
+        ..sample(record(1, 1, &[]), Vec::new())
+    };
+    for event in [Event::Sample(gone()), Event::Sample(here())] {
+        aggregator.event(event);
+    }
+    aggregator.event(Event::Exit { pid: gone().pid });
+    let first = aggregator.rotate(started, second, counters(3, 1));
+    assert_eq!((first.samples, first.processes.len()), (2, 2));
+    assert_eq!((first.lost, first.truncated), (3, 1));
+    assert_eq!(aggregator.processes.len(), 1);
+
+    aggregator.event(Event::Sample(here()));
+    let second = aggregator.rotate(started, second, counters(4, 1));
+    assert_eq!((second.samples, second.with_context), (1, 1));
+    assert_eq!((second.lost, second.truncated), (1, 0));
+    assert_eq!(second.processes[0].pid, std::process::id());
+    // The file was open all the time, and has the same number.
+    let module = |profile: &Profile| profile.mappings[0].module.unwrap();
+    assert_eq!(module(&first), module(&second));
+    assert!(aggregator.modules().file(module(&second)).is_some());
+
+    aggregator.event(Event::Exit {
+        pid: std::process::id(),
+    });
+    assert!(aggregator.processes.is_empty());
+    let third = aggregator.rotate(started, Duration::ZERO, counters(4, 1));
+    assert_eq!((third.samples, third.rows.len()), (0, 0));
+    assert!(aggregator.modules().file(module(&second)).is_none());
 }

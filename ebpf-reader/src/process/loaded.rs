@@ -1,0 +1,206 @@
+//! The files that a process has mapped executable: its program and shared objects, and where they begin.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Read;
+
+use super::maps::{self, Mapping};
+use super::memory::Memory;
+use crate::elf::{Elf, Kind};
+
+/// Different files that are looked at in one process.
+const MAX_FILES: usize = 2048;
+/// Executable mappings of one file that are looked at: one, or one for each time it was loaded.
+const MAX_MAPPINGS: u32 = 16;
+/// Modules in the dynamic linker's list that are looked at.
+const MAX_MODULES: usize = 4096;
+/// Entries of the dynamic segment that are looked at.
+const MAX_DYNAMIC_ENTRIES: u64 = 512;
+
+const DT_DEBUG: u64 = 21;
+const AT_ENTRY: u64 = 9;
+
+/// The executable mappings of one moment.
+#[derive(Debug, Default)]
+pub(super) struct Executable {
+    /// Of files, by rising address.
+    pub(super) mappings: Vec<Mapping>,
+    /// Changes when any of them does.
+    pub(super) fingerprint: u64,
+}
+
+impl Executable {
+    /// Takes them from the text of `/proc/PID/maps`.
+    pub(super) fn parse(text: &[u8]) -> Self {
+        let mut mappings = Vec::new();
+        let mut of_file: HashMap<((u32, u32), u64), u32> = HashMap::new();
+        let mut fingerprint = DefaultHasher::new();
+        for line in maps::lines(text).filter(|line| line.executable && line.is_file()) {
+            let file = (line.device, line.inode);
+            if of_file.len() >= MAX_FILES && !of_file.contains_key(&file) {
+                continue;
+            }
+            let count = of_file.entry(file).or_default();
+            *count += 1;
+            if *count <= MAX_MAPPINGS {
+                (file, line.start, line.end, line.offset).hash(&mut fingerprint);
+                mappings.push(line.to_mapping());
+            }
+        }
+        Self {
+            mappings,
+            fingerprint: fingerprint.finish(),
+        }
+    }
+
+    /// Whether an address lies in one of them.
+    pub(super) fn contains(&self, address: u64) -> bool {
+        let after = self
+            .mappings
+            .partition_point(|mapping| mapping.start <= address);
+        after
+            .checked_sub(1)
+            .and_then(|at| self.mappings.get(at))
+            .is_some_and(|mapping| address < mapping.end)
+    }
+}
+
+/// Some addresses that are mapped, from the text of `/proc/PID/maps`: of the program and, in the end, of what
+/// the kernel gives to each process.
+pub(super) fn anchors(text: &[u8]) -> Vec<u64> {
+    let mut lines = text
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty());
+    let first: Vec<_> = lines.by_ref().take(4).collect();
+    let last = lines.rev().take(4);
+    let both = first.into_iter().chain(last);
+    both.flat_map(|line| maps::lines(line).map(|line| line.start))
+        .collect()
+}
+
+/// What has to be added to the addresses of a file to get those in the process, from one of its executable
+/// mappings.
+pub(super) fn base(elf: &Elf, mapping: &Mapping) -> Option<u64> {
+    let load = elf.loads.iter().find(|load| {
+        // A mapping begins at the start of a page, which the segment's own start need not be.
+        let before = load.offset % load.align.max(4096);
+        load.executable
+            && mapping.offset >= load.offset - before
+            && mapping.offset < load.offset.saturating_add(load.filesz)
+    })?;
+    let vaddr = load
+        .vaddr
+        .wrapping_add(mapping.offset.wrapping_sub(load.offset));
+    Some(mapping.start.wrapping_sub(vaddr))
+}
+
+/// The same for the program that the kernel started, which tells it where the program begins.
+pub(super) fn base_of_program(pid: u32, elf: &Elf) -> Option<u64> {
+    if elf.kind == Kind::Fixed {
+        return Some(0);
+    }
+    let mut vector = Vec::new();
+    File::open(format!("/proc/{pid}/auxv"))
+        .ok()?
+        .take(4096)
+        .read_to_end(&mut vector)
+        .ok()?;
+    let word = |bytes: [u8; 8]| u64::from_ne_bytes(bytes);
+    vector
+        .as_chunks::<8>()
+        .0
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .find(|[kind, _]| word(*kind) == AT_ENTRY)
+        .map(|[_, entry]| word(*entry).wrapping_sub(elf.entry))
+}
+
+/// The positions of modules in the dynamic linker's list, by their bases. The list lies where the linker
+/// says in the program's dynamic segment; without it the map is empty.
+pub(super) fn load_order(memory: &Memory, program: &Elf, base: u64) -> HashMap<u64, usize> {
+    let mut order = HashMap::new();
+    let _ = follow_list(memory, program, base, &mut order);
+    order
+}
+
+fn follow_list(
+    memory: &Memory,
+    program: &Elf,
+    base: u64,
+    order: &mut HashMap<u64, usize>,
+) -> Option<()> {
+    let dynamic = program.dynamic.as_ref()?;
+    let start = base.wrapping_add(dynamic.vaddr);
+    let entry = |index: u64| memory.words::<2>(start.wrapping_add(index * 16));
+    let [_, debug] = (0..MAX_DYNAMIC_ENTRIES)
+        .map_while(entry)
+        .take_while(|&[tag, _]| tag != 0)
+        .find(|&[tag, _]| tag == DT_DEBUG)?;
+    // struct r_debug: version, first module.
+    let [_, mut module] = memory.words(debug)?;
+    for position in 0..MAX_MODULES {
+        if module == 0 {
+            break;
+        }
+        // struct link_map: base, name, dynamic segment, next module.
+        let [base, _, _, next] = memory.words(module)?;
+        order.entry(base).or_insert(position);
+        module = next;
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_test_and_its_libraries_are_found_where_they_are() {
+        let pid = std::process::id();
+        let executable = Executable::parse(&maps::read_text(pid).unwrap());
+        let here = this_test_and_its_libraries_are_found_where_they_are as fn() as usize as u64;
+        assert!(executable.contains(here));
+        assert!(!executable.contains(&raw const here as u64));
+        let elf = Elf::read(&File::open("/proc/self/exe").unwrap()).unwrap();
+        let program = base_of_program(pid, &elf).unwrap();
+        let mapping = executable
+            .mappings
+            .iter()
+            .find(|mapping| mapping.start <= here && here < mapping.end)
+            .unwrap();
+        assert_eq!(base(&elf, mapping), Some(program));
+
+        let memory = Memory::open(pid).unwrap();
+        let order = load_order(&memory, &elf, program);
+        if elf.interpreter.is_some() {
+            assert_eq!(order.get(&program), Some(&0));
+            assert!(order.len() > 1, "the C library is a module too");
+        }
+    }
+
+    #[test]
+    fn what_is_looked_at_is_bounded() {
+        let mut text = String::new();
+        for n in 0..100_000_u64 {
+            let start = 0x1000_0000 + n * 0x2000;
+            let inode = if n < 50_000 { 7 } else { n };
+            text += &format!(
+                "{start:x}-{:x} r-xp 0 08:01 {inode} /f\n{:x}-{:x} rw-p 0 08:01 {inode} /f\n",
+                start + 0x1000,
+                start + 0x1000,
+                start + 0x2000,
+            );
+        }
+        let executable = Executable::parse(text.as_bytes());
+        assert_eq!(
+            executable.mappings.len(),
+            MAX_MAPPINGS as usize + MAX_FILES - 1
+        );
+        let again = Executable::parse(text.as_bytes());
+        assert_eq!(executable.fingerprint, again.fingerprint);
+        let other = Executable::parse(text.replace("10000000-", "10000001-").as_bytes());
+        assert_ne!(executable.fingerprint, other.fingerprint);
+    }
+}
