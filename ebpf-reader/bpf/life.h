@@ -17,6 +17,19 @@ INLINE void tell(u32 kind, u32 pid, u32 child)
 		count(LOST_LIFE_EVENTS);
 }
 
+/* Tells the reader of a process that is not in the table, once; whether this was the time. */
+INLINE int appear(u32 pid)
+{
+	u32 value = 1;
+
+	/* Looked up first: that is cheaper, and keeps the entry from being the one that makes room. */
+	if (pid == READER_PID || bpf_map_lookup_elem(&told, &pid) ||
+	    bpf_map_update_elem(&told, &pid, &value, BPF_NOEXIST))
+		return 0;
+	tell(KIND_APPEARED, pid, 0);
+	return 1;
+}
+
 /* Runs in the parent, before the child's first instruction. */
 SEC("raw_tracepoint/sched_process_fork")
 int on_fork(struct bpf_raw_tracepoint_args *context)
@@ -25,17 +38,24 @@ int on_fork(struct bpf_raw_tracepoint_args *context)
 	struct task_struct *child = (struct task_struct *)context->args[1];
 	u32 parent_id = process_id(parent), child_id = process_id(child);
 	struct target *target;
+	u32 *copy;
 
 	/* A new thread of the same process. */
-	if (!parent_id || !child_id || parent_id == child_id)
+	if (!child_id || parent_id == child_id)
 		return 0;
-	target = bpf_map_lookup_elem(&targets, &parent_id);
-	if (!target)
+	target = parent_id ? bpf_map_lookup_elem(&targets, &parent_id) : 0;
+	if (!target) {
+		if (EVERYTHING)
+			appear(child_id);
 		return 0;
+	}
 	if (bpf_map_update_elem(&targets, &child_id, target, BPF_ANY)) {
 		count(REFUSED_TARGETS);
 		return 0;
 	}
+	copy = bpf_map_lookup_elem(&copied, &parent_id);
+	if (copy)
+		bpf_map_update_elem(&copied, &child_id, copy, BPF_ANY);
 	tell(KIND_FORK, parent_id, child_id);
 	return 0;
 }
@@ -45,11 +65,16 @@ SEC("raw_tracepoint/sched_process_exec")
 int on_exec(struct bpf_raw_tracepoint_args *context)
 {
 	u32 pid = process_id((struct task_struct *)context->args[0]);
-	struct target *target = bpf_map_lookup_elem(&targets, &pid);
+	struct target *target;
 
-	if (!target)
+	if (!pid)
 		return 0;
-	target->known = 0;
+	target = bpf_map_lookup_elem(&targets, &pid);
+	if (target)
+		target->known = 0;
+	/* The reader may be looking at the program before. */
+	else if (!EVERYTHING || pid == READER_PID || appear(pid))
+		return 0;
 	tell(KIND_EXEC, pid, 0);
 	return 0;
 }
@@ -66,8 +91,9 @@ int on_exit(struct bpf_raw_tracepoint_args *context)
 	if (!READ_KERNEL(signal, task->signal) || !READ_KERNEL(live, signal->live.counter) || live > 0)
 		return 0;
 	pid = process_id(task);
+	bpf_map_delete_elem(&copied, &pid);
 	/* Two threads that exit at once may both find that none is left: only one of them deletes. */
-	if (bpf_map_delete_elem(&targets, &pid))
+	if (bpf_map_delete_elem(&targets, &pid) && (!EVERYTHING || bpf_map_delete_elem(&told, &pid)))
 		return 0;
 	tell(KIND_EXIT, pid, 0);
 	return 0;

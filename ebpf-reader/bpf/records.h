@@ -21,18 +21,23 @@
 #define MAX_LABELS 16
 #define MAX_KEY 64
 #define MAX_VALUE 256
+#define MAX_COPY (16 * 1024)
 
 enum kind {
 	KIND_SAMPLE = 1,
 	KIND_FORK = 2,
 	KIND_EXEC = 3,
 	KIND_EXIT = 4,
+	KIND_APPEARED = 5,
+	KIND_SWITCH_OUT = 6, /* a struct sample */
+	KIND_SWITCH_IN = 7,
 };
 
 /* Bits of sample.flags. */
 enum {
 	HAS_THREAD_CONTEXT = 1,
 	UNREADABLE = 4,
+	HAS_COPY = 8,
 };
 
 /* An event in the life of a process. */
@@ -41,6 +46,16 @@ struct life_event {
 	u32 pid;
 	u32 child; /* KIND_FORK only */
 	u32 unused;
+};
+
+/* A thread runs on. */
+struct switch_in {
+	u32 kind;
+	u32 pid;
+	u32 tid;
+	u32 unused;
+	u64 time_ns;
+	u64 sequence; /* that of its switch-out */
 };
 
 /* User registers that a stack is unwound from. */
@@ -116,7 +131,8 @@ enum counter {
 	UNREADABLE_SAMPLES = 2,
 	TRUNCATED_SAMPLES = 3, /* attributes, labels, keys or values beyond the bounds above */
 	REFUSED_TARGETS = 4,   /* the table of targets was full when one forked */
-	COUNTERS = 5,
+	LOST_SWITCH_INS = 5,   /* the ring buffer was full */
+	COUNTERS = 6,
 };
 
 #endif

@@ -11,7 +11,8 @@
 //! use std::sync::atomic::AtomicBool;
 //! use std::time::Duration;
 //!
-//! use ebpf_reader::flame::{self, Filter};
+//! use ebpf_reader::flame;
+//! use ebpf_reader::profile::Filter;
 //! use ebpf_reader::record::{self, Options};
 //!
 //! # fn main() -> Result<(), ebpf_reader::Error> {
@@ -34,14 +35,17 @@
 //! | [`process_context`] | the resource of a process and the names of its attributes |
 //! | [`record`] | one recording: follows processes from start to end |
 //! | [`profile`] | counts samples by thread, context and stack |
+//! | [`unwind`] | stacks of programs without frame pointers |
 //! | [`symbolize`] | names of functions |
 //! | [`report`], [`pprof`], [`flame`], [`output`] | what is shown and written |
+//! | [`threads`] | what each thread publishes right now, without eBPF |
+//! | [`text`] | other processes' text, made fit to be shown |
 //!
 //! # Limits
 //! - Linux 5.10 or later with BTF, on x86-64 and aarch64. eBPF needs CAP_BPF and CAP_PERFMON; programs of other
 //!   users need CAP_SYS_PTRACE, too. In a container all processes to be followed must be visible in `/proc`.
 //! - The symbols have to be exported by the main executable.
-//! - Stacks are walked by frame pointers: `-C force-frame-pointers=yes` when building a program gives whole ones.
+//! - Stacks of programs without frame pointers are unwound from copies of at most 16 KiB; deeper ones end early.
 //! - What another process says is not trusted: sizes are bounded, and what cannot be read is counted
 //!   ([`profile::Profile::unreadable`]), as is what was lost ([`profile::Profile::lost`]).
 #![deny(unsafe_code)]
@@ -49,6 +53,8 @@
 pub mod elf;
 pub mod error;
 pub mod flame;
+pub mod label_style;
+pub mod otlp;
 pub mod output;
 pub mod pprof;
 pub mod process;
@@ -59,9 +65,13 @@ pub mod record;
 pub mod report;
 pub mod sample;
 pub mod sampler;
+mod snapshot;
 pub mod symbolize;
 #[allow(unsafe_code)]
 mod sys;
+pub mod text;
 mod thread_local;
+pub mod threads;
+pub mod unwind;
 
 pub use error::Error;

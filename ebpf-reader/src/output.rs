@@ -1,34 +1,64 @@
-//! Files that a profile is written to: pprof, flame graph, folded stacks, JSON, by the end of the name.
+//! Files that a profile is written to: the format by the end of the name, or as it was asked for.
 //!
 //! A file is made sure of before the recording, and appears in its place only when it is whole.
 
+use std::collections::HashSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use tempfile::NamedTempFile;
 
 use crate::error::Error;
-use crate::flame::{self, Filter};
-use crate::profile::Profile;
-use crate::{pprof, report};
+use crate::label_style::LabelStyle;
+use crate::profile::{Filter, Profile};
+use crate::{flame, otlp, pprof, report};
 
 /// In which form a profile is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// pprof, compressed: `.pb.gz`.
+    /// pprof, compressed with gzip: `.pb.gz`.
     Pprof,
+    /// OpenTelemetry's `ProfilesData`: `.otlp`.
+    Otlp,
+    /// The same, compressed with gzip: `.otlp.gz`.
+    OtlpCompressed,
     /// A flame graph: `.svg`.
     Svg,
     /// Folded stacks: `.folded`.
     Folded,
-    /// The report as JSON: `.json`.
+    /// The numbers of the report as JSON: `.json`.
     Json,
 }
 
+/// The suffixes, in words.
+const SUFFIXES: &str = ".pb.gz, .otlp, .otlp.gz, .svg, .folded or .json";
+
 impl Format {
+    const ALL: [Self; 6] = [
+        Self::Pprof,
+        Self::Otlp,
+        Self::OtlpCompressed,
+        Self::Svg,
+        Self::Folded,
+        Self::Json,
+    ];
+
+    /// The end of a file's name that asks for this format.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Pprof => ".pb.gz",
+            Self::Otlp => ".otlp",
+            Self::OtlpCompressed => ".otlp.gz",
+            Self::Svg => ".svg",
+            Self::Folded => ".folded",
+            Self::Json => ".json",
+        }
+    }
+
     /// The format that a file's name asks for.
     ///
     /// # Errors
@@ -38,19 +68,12 @@ impl Format {
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();
-        let formats = [
-            (".pb.gz", Self::Pprof),
-            (".svg", Self::Svg),
-            (".folded", Self::Folded),
-            (".json", Self::Json),
-        ];
-        formats
+        Self::ALL
             .into_iter()
-            .find(|(suffix, _)| name.ends_with(suffix))
-            .map(|(_, format)| format)
+            .find(|format| name.ends_with(format.suffix()))
             .ok_or_else(|| Error::UnknownFormat {
                 path: path.to_owned(),
-                expected: ".pb.gz, .svg, .folded or .json",
+                expected: SUFFIXES,
             })
     }
 
@@ -59,24 +82,79 @@ impl Format {
         self != Self::Json
     }
 
-    /// Writes a profile in this format.
+    /// Writes what `filter` shows of a profile in this format. Formats with labels name them by `style`.
     ///
     /// # Errors
     /// If `out` cannot be written to.
-    pub fn write(self, profile: &Profile, mut out: impl Write) -> io::Result<()> {
+    pub fn write(
+        self,
+        profile: &Profile,
+        filter: &Filter,
+        style: LabelStyle,
+        mut out: impl Write,
+    ) -> io::Result<()> {
         match self {
-            Self::Pprof => pprof::write(profile, out),
-            Self::Svg => flame::write_svg_to(profile, &Filter::all(), out),
-            Self::Folded => flame::write_folded(profile, &Filter::all(), out),
-            Self::Json => writeln!(out, "{}", report::json(profile)),
+            Self::Pprof => pprof::write(profile, filter, style, out),
+            Self::Otlp => otlp::write(profile, filter, style, out),
+            Self::OtlpCompressed => otlp::write_compressed(profile, filter, style, out),
+            Self::Svg => flame::write_svg_to(profile, filter, out),
+            Self::Folded => flame::write_folded(profile, filter, out),
+            Self::Json => writeln!(out, "{}", report::json(profile, filter)),
         }
     }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "pprof" => Ok(Self::Pprof),
+            "otlp" => Ok(Self::Otlp),
+            "otlp.gz" => Ok(Self::OtlpCompressed),
+            "svg" => Ok(Self::Svg),
+            "folded" => Ok(Self::Folded),
+            "json" => Ok(Self::Json),
+            _ => Err("must be pprof, otlp, otlp.gz, svg, folded or json".to_owned()),
+        }
+    }
+}
+
+/// Longest value in the name of a file, in characters.
+const MAX_VALUE: usize = 80;
+
+/// Names of files for several values: `profile-VALUE.svg` for `profile.svg`. Whatever is not a letter, a digit, or one
+/// of `._-` becomes `_`; values that look the same then get a number.
+pub fn split(path: &Path, format: Format, values: &[&str]) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (stem, suffix) = match name.strip_suffix(format.suffix()) {
+        Some(stem) => (stem, format.suffix()),
+        None => (&*name, ""),
+    };
+    let mut taken = HashSet::new();
+    let mut file = |value: &str| {
+        let safe = |c: char| match c.is_alphanumeric() || matches!(c, '.' | '_' | '-') {
+            true => c,
+            false => '_',
+        };
+        let value: String = value.chars().take(MAX_VALUE).map(safe).collect();
+        let mut file = format!("{stem}-{value}{suffix}");
+        let mut number = 2;
+        while !taken.insert(file.clone()) {
+            file = format!("{stem}-{value}-{number}{suffix}");
+            number += 1;
+        }
+        path.with_file_name(file)
+    };
+    values.iter().map(|value| file(value)).collect()
 }
 
 /// A file that is going to be written. If it never is, what was in its place stays.
 #[derive(Debug)]
 pub struct Output {
     format: Format,
+    filter: Filter,
+    style: LabelStyle,
     path: PathBuf,
     temporary: NamedTempFile,
 }
@@ -87,7 +165,14 @@ impl Output {
     /// # Errors
     /// If not.
     pub fn create(path: &Path) -> Result<Self, Error> {
-        let format = Format::of(path)?;
+        Self::create_as(path, Format::of(path)?)
+    }
+
+    /// Makes sure that `path` can be written to.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn create_as(path: &Path, format: Format) -> Result<Self, Error> {
         let failed = |error| Error::io(format!("write {}", path.display()), error);
         // A link stays a link to the file that is replaced.
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -110,12 +195,28 @@ impl Output {
             .map_err(|error| failed(without_path(&error)))?;
         Ok(Self {
             format,
+            filter: Filter::all(),
+            style: LabelStyle::default(),
             path: target,
             temporary,
         })
     }
 
-    /// The format that the name asks for.
+    /// Which samples to write.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// How labels are named.
+    #[must_use]
+    pub fn label_style(mut self, style: LabelStyle) -> Self {
+        self.style = style;
+        self
+    }
+
+    /// The format.
     pub fn format(&self) -> Format {
         self.format
     }
@@ -128,7 +229,7 @@ impl Output {
         let failed = |error| Error::io(format!("write {}", self.path.display()), error);
         let mut out = BufWriter::new(self.temporary.as_file());
         self.format
-            .write(profile, &mut out)
+            .write(profile, &self.filter, self.style, &mut out)
             .and_then(|()| out.flush())
             .map_err(failed)?;
         drop(out);
@@ -155,6 +256,8 @@ mod tests {
     fn the_name_tells_the_format() {
         let of = |path: &str| Format::of(Path::new(path)).ok();
         assert_eq!(of("a/b.pb.gz"), Some(Format::Pprof));
+        assert_eq!(of("a/b.otlp"), Some(Format::Otlp));
+        assert_eq!(of("a/b.otlp.gz"), Some(Format::OtlpCompressed));
         assert_eq!(of("b.svg"), Some(Format::Svg));
         assert_eq!(of("b.x.folded"), Some(Format::Folded));
         assert_eq!(of("b.json"), Some(Format::Json));
@@ -169,6 +272,27 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn a_file_for_each_value() {
+        let path = Path::new("out/x.pb.gz");
+        let long = "y".repeat(300);
+        let files = split(
+            path,
+            Format::Pprof,
+            &["/users/{id}", "_users/{id}", "..", "", &long],
+        );
+        let expected = ["x-_users__id_", "x-_users__id_-2", "x-..", "x-"].map(str::to_owned);
+        let expected = expected
+            .into_iter()
+            .chain([format!("x-{}", "y".repeat(80))]);
+        let expected: Vec<_> = expected
+            .map(|name| PathBuf::from(format!("out/{name}.pb.gz")))
+            .collect();
+        assert_eq!(files, expected);
+        let other = split(Path::new("x"), Format::Svg, &["a"]);
+        assert_eq!(other, [PathBuf::from("x-a")]);
     }
 
     #[test]

@@ -10,6 +10,10 @@ use crate::sample::{Label, Libc, Locations, Places, ThreadContext};
 use crate::thread_local;
 
 const MAX_FRAMES: usize = 127;
+/// Bytes of the stack that are copied, and how many at a time: a copy may end before the stack does, not after.
+const MAX_COPY: usize = 16 << 10;
+const COPY_STEP: usize = 1 << 10;
+
 const MAX_LABELS: u64 = 16;
 const MAX_KEY: u64 = 64;
 const MAX_VALUE: u64 = 256;
@@ -152,6 +156,24 @@ pub(crate) fn user_stack(memory: &impl ReadMemory, instruction: u64, frame: u64)
         frame = next;
     }
     stack
+}
+
+/// A copy of the user stack from `start` on, up to where it cannot be read any more.
+pub(crate) fn copied_stack(memory: &impl ReadMemory, start: u64) -> Vec<u8> {
+    let mut copy = Vec::with_capacity(MAX_COPY);
+    while copy.len() < MAX_COPY {
+        let from = copy.len();
+        copy.resize(from + COPY_STEP, 0);
+        let address = start.checked_add(from as u64);
+        let (Some(address), Some(step)) = (address, copy.get_mut(from..)) else {
+            break;
+        };
+        if memory.read(address, step).is_none() {
+            copy.truncate(from);
+            break;
+        }
+    }
+    copy
 }
 
 /// The last page of the stack that was read.

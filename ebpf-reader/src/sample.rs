@@ -271,6 +271,16 @@ pub trait Sampler {
     /// If sampling broke down.
     fn poll(&mut self, timeout: Duration, on_event: &mut dyn FnMut(Event)) -> Result<(), Error>;
 
+    /// Delivers what is known only in part so far: of threads that are off the CPU, the time until now, as a
+    /// sample of its own. What follows counts from now. To be called when a recording ends, or is divided.
+    ///
+    /// # Errors
+    /// If sampling broke down.
+    fn settle(&mut self, on_event: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        let _ = on_event;
+        Ok(())
+    }
+
     /// What was not delivered, or not in full, since the start.
     fn counters(&self) -> Counters;
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::Read as _;
 
 use demo::comparison::Compared;
+use ebpf_reader::label_style::LabelStyle;
 use ebpf_reader::pprof::{self, proto};
-use ebpf_reader::profile::Profile;
+use ebpf_reader::profile::{Filter, Profile};
 use flate2::read::GzDecoder;
 use prost::Message as _;
 
@@ -141,7 +142,8 @@ pub(crate) fn assert_functions_are_named(recorded: &Recorded) {
 #[track_caller]
 pub(crate) fn assert_pprof_has_the_traces(profile: &Profile) {
     let mut compressed = Vec::new();
-    pprof::write(profile, &mut compressed).expect("memory can be written to");
+    pprof::write(profile, &Filter::all(), LabelStyle::Otel, &mut compressed)
+        .expect("memory can be written to");
     let mut bytes = Vec::new();
     GzDecoder::new(&compressed[..])
         .read_to_end(&mut bytes)
@@ -158,7 +160,7 @@ pub(crate) fn assert_pprof_has_the_traces(profile: &Profile) {
         let trace_id = sample
             .label
             .iter()
-            .find(|label| text(label.key) == pprof::TRACE_LABEL);
+            .find(|label| text(label.key) == LabelStyle::Otel.names().trace_id);
         if let Some(trace_id) = trace_id {
             *traces.entry(text(trace_id.str).to_owned()).or_default() += samples;
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_reader::sample::{Event, Sampler as _};
 use ebpf_reader::sampler::EbpfSampler;
+use ebpf_reader::sampler::ebpf::Options;
 use ebpf_reader::{Error, process};
 
 use crate::check::Tally;
@@ -78,9 +79,9 @@ pub(crate) fn sample(case: &str, samples: u64, writer: fn()) -> Option<Tally> {
 }
 
 fn sampler() -> Option<EbpfSampler> {
-    let sampler = match EbpfSampler::new(FREQUENCY_HZ) {
+    let sampler = match EbpfSampler::new(&Options::new(FREQUENCY_HZ)) {
         // The machine allows less.
-        Err(Error::Frequency { max_hz, .. }) => EbpfSampler::new(max_hz),
+        Err(Error::Frequency { max_hz, .. }) => EbpfSampler::new(&Options::new(max_hz)),
         other => other,
     };
     match sampler {

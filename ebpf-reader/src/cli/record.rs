@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ebpf_reader::Error;
 use ebpf_reader::output::Output;
+use ebpf_reader::profile::{By, Filter};
 use ebpf_reader::record::{self, Backend, DEFAULT_FREQUENCY_HZ, End, Options, Progress, Recording};
 use ebpf_reader::report::{self, Table};
+use ebpf_reader::unwind::Unwinding;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::message::tell;
@@ -32,7 +34,7 @@ pub(crate) struct Record {
     frequency_hz: u64,
 
     /// Stop after this many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = super::seconds)]
     duration: Option<Duration>,
 
     /// Print the report as one JSON object
@@ -51,6 +53,11 @@ pub(crate) struct Record {
     #[arg(short, long = "output", value_name = "FILE")]
     output: Option<PathBuf>,
 
+    /// How user stacks are found: by frame pointers, from copied stacks by the programs' unwind tables (dwarf), or
+    /// whichever is right for a program
+    #[arg(long, value_name = "WAY", value_enum, default_value_t)]
+    unwind: Unwind,
+
     /// Sample by stopping the threads with ptrace, which needs no privileges but disturbs the processes
     #[arg(long)]
     ptrace: bool,
@@ -58,6 +65,25 @@ pub(crate) struct Record {
     /// Program to start and follow; what it prints goes to standard error
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+}
+
+/// How user stacks are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Unwind {
+    #[default]
+    Auto,
+    Fp,
+    Dwarf,
+}
+
+impl From<Unwind> for Unwinding {
+    fn from(unwind: Unwind) -> Self {
+        match unwind {
+            Unwind::Auto => Self::Auto,
+            Unwind::Fp => Self::FramePointers,
+            Unwind::Dwarf => Self::Dwarf,
+        }
+    }
 }
 
 impl Record {
@@ -100,12 +126,10 @@ impl Record {
     fn print(&self, recording: &Recording) -> io::Result<()> {
         let mut out = io::stdout().lock();
         let printed = if self.json {
-            writeln!(out, "{}", report::json(&recording.profile))
+            writeln!(out, "{}", report::json(&recording.profile, &Filter::all()))
         } else {
-            let table = match &self.by {
-                Some(name) => Table::by_label(&recording.profile, name),
-                None => Table::new(&recording.profile),
-            };
+            let by = By::parse(self.by.as_deref().unwrap_or("trace"));
+            let table = Table::by(&recording.profile, by);
             writeln!(out, "{}", table.rows(self.rows))
         };
         match printed.and_then(|()| out.flush()) {
@@ -125,20 +149,11 @@ impl Record {
             } else {
                 Backend::Ebpf
             })
+            .unwinding(self.unwind.into())
             .symbols(symbols);
         options.pids.clone_from(&self.pids);
         options.duration = self.duration;
         options
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| "not a number of seconds".to_owned())?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        Ok(_) | Err(_) => Err("must be more than 0 and not endless".to_owned()),
     }
 }
 
@@ -224,7 +239,7 @@ mod tests {
 
     #[test]
     fn arguments_become_options() {
-        let line = "ebpf-reader record -p 7 -p 8,9 --freq 997 --duration 1.5 --ptrace -- ls -l";
+        let line = "ebpf-reader record -p 7 -p 8,9 --freq 997 --duration 1.5 --unwind dwarf --ptrace -- ls -l";
         let arguments = Parsed::try_parse_from(line.split(' ').skip(1))
             .unwrap()
             .record;
@@ -234,10 +249,12 @@ mod tests {
         assert_eq!(options.frequency_hz, 997);
         assert_eq!(options.duration, Some(Duration::from_millis(1500)));
         assert_eq!(options.backend, Backend::Ptrace);
+        assert_eq!(options.unwinding, Unwinding::Dwarf);
     }
 
     #[test]
     fn durations() {
+        let seconds = crate::cli::seconds;
         assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
         for text in ["", "x", "0", "-1", "NaN", "inf", "1e30"] {
             assert!(seconds(text).is_err(), "{text}");

@@ -6,7 +6,7 @@ use object::LittleEndian as LE;
 use object::elf;
 
 use super::bytes::{Bytes, at, read_pod, read_string, read_table};
-use super::headers::Headers;
+use super::headers::{Headers, file_offset};
 use super::{ElfError, Symbol};
 
 /// Entries of the dynamic segment that are looked at.
@@ -66,7 +66,7 @@ impl Dynamic {
                 .find(|&(found, _)| found == u64::from(tag))
                 .map(|(_, value)| value)
         };
-        let find = |tag| headers.file_offset(value(tag)?);
+        let find = |tag| file_offset(&headers.loads, value(tag)?);
         let table = |start, size| Some((value(start)?, value(size)?));
         let symbols = match (find(elf::DT_SYMTAB), find(elf::DT_STRTAB)) {
             (Some(symbols), Some(names)) => Some(Symbols {
@@ -94,7 +94,7 @@ impl Dynamic {
             soname,
             symbols,
             relocations: relocation_ranges.map(|range| {
-                range.and_then(|(start, size)| Some((headers.file_offset(start)?, size)))
+                range.and_then(|(start, size)| Some((file_offset(&headers.loads, start)?, size)))
             }),
             relocation_ranges,
         }))

@@ -151,14 +151,14 @@ impl Headers {
             },
         })
     }
+}
 
-    /// The file offset of an address, by the PT_LOAD segments.
-    pub(super) fn file_offset(&self, address: u64) -> Option<u64> {
-        self.loads.iter().find_map(|load| {
-            let within = address.checked_sub(load.vaddr)?;
-            (within < load.filesz).then(|| load.offset.checked_add(within))?
-        })
-    }
+/// The file offset of an address, by the PT_LOAD segments.
+pub(super) fn file_offset(loads: &[Load], address: u64) -> Option<u64> {
+    loads.iter().find_map(|load| {
+        let within = address.checked_sub(load.vaddr)?;
+        (within < load.filesz).then(|| load.offset.checked_add(within))?
+    })
 }
 
 fn program_headers<B: Bytes + ?Sized>(

@@ -9,6 +9,7 @@ use object::LittleEndian as LE;
 use object::elf;
 
 use super::bytes::{Bytes, for_each};
+use super::headers::file_offset;
 use super::{Elf, ElfError, Machine, Pointer};
 
 /// References to both pointers together that are kept; compilers and linkers make one or two for each.
@@ -73,6 +74,7 @@ impl Elf {
             return Ok(found);
         };
         let mut known: HashMap<u32, Target> = HashMap::new();
+        let mut constants = MAX_SYMBOLS;
         for (offset, size) in dynamic.relocations.iter().flatten() {
             let count = size / size_of::<elf::Rela64<LE>>() as u64;
             for_each(
@@ -99,7 +101,17 @@ impl Elf {
                     };
                     let vaddr = relocation.r_offset.get(LE);
                     let addend = relocation.r_addend.get(LE) as u64;
-                    for pointer in self.meant(target, access, addend) {
+                    let target = match target {
+                        // One number for all blocks of the module: the offset beside it is constant.
+                        Target::Own(_) if access == Access::GeneralDynamic => {
+                            match self.constant(bytes, vaddr.wrapping_add(8), &mut constants) {
+                                Some(offset) => Target::Own(offset.wrapping_sub(addend)),
+                                None => Target::Other,
+                            }
+                        }
+                        target => target,
+                    };
+                    for pointer in self.meant(target, addend) {
                         found.push(Reference {
                             pointer,
                             vaddr,
@@ -139,21 +151,23 @@ impl Elf {
         })
     }
 
+    /// A word of the file's data, while `left` of them may be read.
+    fn constant<B: Bytes + ?Sized>(&self, bytes: &B, vaddr: u64, left: &mut usize) -> Option<u64> {
+        *left = left.checked_sub(1)?;
+        let mut word = [0; 8];
+        let offset = file_offset(&self.loads, vaddr)?;
+        bytes.read_at(offset, &mut word).ok()?;
+        Some(u64::from_le_bytes(word))
+    }
+
     /// The pointers to which a relocation against `target` may lead.
-    fn meant(
-        &self,
-        target: Target,
-        access: Access,
-        addend: u64,
-    ) -> impl Iterator<Item = Pointer> + use<> {
+    fn meant(&self, target: Target, addend: u64) -> impl Iterator<Item = Pointer> + use<> {
         let own = Pointer::ALL.map(|pointer| self.tls_offset(pointer));
         Pointer::ALL
             .into_iter()
             .zip(own)
             .filter(move |&(pointer, own)| match target {
                 Target::Named(named) => named == pointer && addend == 0,
-                // The offset beside it is constant in the file: what lies there decides.
-                Target::Own(_) if access == Access::GeneralDynamic => own.is_some(),
                 Target::Own(value) => own == Some(value.wrapping_add(addend)),
                 Target::Other => false,
             })

@@ -1,12 +1,12 @@
 //! Writes a profile as pprof: the format of `go tool pprof`, Parca and Pyroscope.
 //!
-//! Sample values are `samples/count` and `cpu/nanoseconds`. Labels: `trace_id` and `span_id` in
-//! hexadecimal, `thread_name`, `thread_id` and `process_id`, `service_name` where the process published it,
-//! then the thread context's attributes and the custom labels by their own names.
+//! Sample values are `samples/count` and `cpu/nanoseconds`, and where times off the CPU are among the samples
+//! `blocked/nanoseconds` and `preempted/nanoseconds`. Labels: the ids of trace and span in hexadecimal, thread and
+//! process, the service where the process published its name, then the thread context's attributes and the
+//! custom labels; their names are those of a [`LabelStyle`].
 
 pub mod proto;
 
-use std::collections::HashMap;
 use std::io::{self, Write};
 use std::time::UNIX_EPOCH;
 
@@ -14,34 +14,44 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message;
 
-use crate::profile::{Context, Profile, Row, Thread};
+use crate::label_style::LabelStyle;
+use crate::profile::interned::Interned;
+use crate::profile::{Context, Filter, Profile, Row, Thread};
+use crate::sample::Activity;
 
-/// Label that holds the trace id.
-pub const TRACE_LABEL: &str = "trace_id";
-/// Label that holds the span id.
-pub const SPAN_LABEL: &str = "span_id";
-
-/// Writes `profile` in pprof's format, compressed with gzip as its readers expect.
+/// Writes what `filter` shows of a profile in pprof's format, compressed with gzip as its readers expect.
 ///
 /// # Errors
 /// If `out` cannot be written to.
-pub fn write(profile: &Profile, out: impl Write) -> io::Result<()> {
+pub fn write(
+    profile: &Profile,
+    filter: &Filter,
+    style: LabelStyle,
+    out: impl Write,
+) -> io::Result<()> {
     let mut encoder = GzEncoder::new(out, Compression::default());
-    encoder.write_all(&encode(profile).encode_to_vec())?;
+    encoder.write_all(&encode(profile, filter, style).encode_to_vec())?;
     encoder.finish()?.flush()
 }
 
 /// The message that [`write()`] writes.
-pub fn encode(profile: &Profile) -> proto::Profile {
-    let mut strings = Strings::default();
+pub fn encode(profile: &Profile, filter: &Filter, style: LabelStyle) -> proto::Profile {
+    let profile = &*profile.select(filter);
+    let mut strings = Strings(Interned::starting_with(String::new()));
     let started = profile
         .started
         .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
         .unwrap_or_default();
     let samples = strings.value_type("samples", "count");
     let cpu = strings.value_type("cpu", "nanoseconds");
+    let mut sample_types = vec![samples, cpu];
+    if profile.has_off_cpu() {
+        sample_types.push(strings.value_type("blocked", "nanoseconds"));
+        sample_types.push(strings.value_type("preempted", "nanoseconds"));
+    }
+    let kinds = sample_types.len();
     let mut encoded = proto::Profile {
-        sample_type: vec![samples, cpu],
+        sample_type: sample_types,
         time_nanos: signed(started.as_nanos()),
         duration_nanos: signed(profile.duration.as_nanos()),
         period_type: Some(cpu),
@@ -84,9 +94,9 @@ pub fn encode(profile: &Profile) -> proto::Profile {
     encoded.sample = profile
         .rows
         .iter()
-        .map(|row| sample(profile, row, &mut strings))
+        .map(|row| sample(profile, row, style, kinds, &mut strings))
         .collect();
-    encoded.string_table = strings.list;
+    encoded.string_table = strings.0.into_values();
     encoded
 }
 
@@ -123,65 +133,88 @@ fn mappings(profile: &Profile, strings: &mut Strings) -> Vec<proto::Mapping> {
     mappings
 }
 
-fn sample(profile: &Profile, row: &Row, strings: &mut Strings) -> proto::Sample {
+fn sample(
+    profile: &Profile,
+    row: &Row,
+    style: LabelStyle,
+    kinds: usize,
+    strings: &mut Strings,
+) -> proto::Sample {
     let stack = profile
         .stacks
         .get(row.stack)
         .map(Vec::as_slice)
         .unwrap_or_default();
+    let ns = |activity| signed(if row.activity == activity { row.ns } else { 0 });
+    let samples = match row.activity {
+        Activity::OnCpu => signed(row.samples),
+        Activity::Blocked | Activity::Preempted => 0,
+    };
+    let mut value = vec![
+        samples,
+        ns(Activity::OnCpu),
+        ns(Activity::Blocked),
+        ns(Activity::Preempted),
+    ];
+    value.truncate(kinds);
     proto::Sample {
         location_id: stack.iter().map(|&location| id_of(location)).collect(),
-        value: vec![signed(row.samples), signed(profile.cpu_ns(row.samples))],
-        label: labels(profile, row, strings),
+        value,
+        label: labels(profile, row, style, strings),
     }
 }
 
-fn labels(profile: &Profile, row: &Row, strings: &mut Strings) -> Vec<proto::Label> {
+fn labels(
+    profile: &Profile,
+    row: &Row,
+    style: LabelStyle,
+    strings: &mut Strings,
+) -> Vec<proto::Label> {
     let mut labels = Labels {
+        style,
         strings,
         list: Vec::new(),
     };
-    if let Some(context) = profile.contexts.get(row.context) {
+    let context = profile.contexts.get(row.context);
+    if let Some(context) = context {
         labels.ids(context);
     }
     if let Some(thread) = profile.threads.get(row.thread) {
         labels.thread(profile, thread);
     }
-    if let Some(context) = profile.contexts.get(row.context) {
-        for (key, value) in &context.labels {
-            labels.text(key, value);
-        }
+    for (key, value) in context.into_iter().flat_map(|context| &context.labels) {
+        labels.text(&style.label(key), value);
     }
     labels.list
 }
 
 /// The labels of one sample; the first of a repeated name wins.
 struct Labels<'a> {
+    style: LabelStyle,
     strings: &'a mut Strings,
     list: Vec<proto::Label>,
 }
 
 impl Labels<'_> {
     fn ids(&mut self, context: &Context) {
+        let names = self.style.names();
         if let Some(trace_id) = context.trace_id {
-            self.text(TRACE_LABEL, &trace_id.to_string());
+            self.text(names.trace_id, &trace_id.to_string());
         }
         if let Some(span_id) = context.span_id {
-            self.text(SPAN_LABEL, &span_id.to_string());
+            self.text(names.span_id, &span_id.to_string());
         }
     }
 
     fn thread(&mut self, profile: &Profile, thread: &Thread) {
-        self.text("thread_name", &thread.name);
-        self.number("thread_id", thread.tid);
+        let names = self.style.names();
+        self.text(names.thread_name, &thread.name);
+        self.number(names.thread_id, thread.tid);
         if let Some(process) = profile.processes.get(thread.process) {
-            self.number("process_id", process.pid);
-            if let Some(service) = process
-                .context
-                .as_ref()
-                .and_then(|context| context.resource("service.name"))
-            {
-                self.text("service_name", service);
+            self.number(names.process_id, process.pid);
+            self.text(names.process_name, process.executable_name());
+            if let Some(service) = process.resource("service.name") {
+                self.text(names.service_name, service);
             }
         }
     }
@@ -221,29 +254,11 @@ impl Labels<'_> {
 
 /// The string table: index 0 is the empty string.
 #[derive(Debug)]
-struct Strings {
-    list: Vec<String>,
-    indices: HashMap<String, i64>,
-}
-
-impl Default for Strings {
-    fn default() -> Self {
-        Self {
-            list: vec![String::new()],
-            indices: HashMap::from([(String::new(), 0)]),
-        }
-    }
-}
+struct Strings(Interned<String>);
 
 impl Strings {
     fn index(&mut self, text: &str) -> i64 {
-        if let Some(&index) = self.indices.get(text) {
-            return index;
-        }
-        let index = signed(self.list.len());
-        self.list.push(text.to_owned());
-        self.indices.insert(text.to_owned(), index);
-        index
+        signed(self.0.index(text.to_owned()))
     }
 
     fn value_type(&mut self, r#type: &str, unit: &str) -> proto::ValueType {

@@ -2,7 +2,7 @@ use std::io::Read;
 use std::process::Command;
 
 use super::*;
-use crate::profile::tests::{SPAN, TRACE, two_traces};
+use crate::profile::tests::{SPAN, TRACE, two_traces, with_off_cpu};
 
 /// Reads protobuf with nothing of what wrote it: fields as (number, value).
 fn fields(mut bytes: &[u8]) -> Vec<(u64, Value<'_>)> {
@@ -78,7 +78,13 @@ fn packed(message: &[(u64, Value<'_>)], field: u64) -> Vec<u64> {
 
 fn written() -> Vec<u8> {
     let mut compressed = Vec::new();
-    write(&two_traces(), &mut compressed).unwrap();
+    write(
+        &two_traces(),
+        &Filter::all(),
+        LabelStyle::Otel,
+        &mut compressed,
+    )
+    .unwrap();
     let mut bytes = Vec::new();
     flate2::read::GzDecoder::new(&compressed[..])
         .read_to_end(&mut bytes)
@@ -134,9 +140,10 @@ fn an_independent_parser_reads_it_back() {
         [
             ("trace_id", TRACE, 0),
             ("span_id", SPAN, 0),
-            ("thread_name", "worker", 0),
-            ("thread_id", "", 43),
-            ("process_id", "", 42),
+            ("thread.name", "worker", 0),
+            ("thread.id", "", 43),
+            ("process.pid", "", 42),
+            ("process.executable.name", "app", 0),
             ("http.route", "/slow", 0),
         ]
     );
@@ -180,16 +187,79 @@ fn an_independent_parser_reads_it_back() {
 }
 
 #[test]
-fn a_label_keeps_its_first_value() {
+fn labels_do_not_take_the_place_of_others() {
     let mut profile = two_traces();
-    profile.contexts[0]
-        .labels
-        .push(("trace_id".to_owned(), "another".to_owned()));
-    profile.contexts[0]
-        .labels
-        .push(("empty".to_owned(), String::new()));
-    let encoded = encode(&profile);
-    assert_eq!(encoded.sample[0].label.len(), 6);
+    let more = [
+        ("trace_id", "another"),
+        ("empty", ""),
+        ("a.b", "1"),
+        ("a_b", "2"),
+    ];
+    let more = more.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    profile.contexts[0].labels.extend(more);
+    let labels = |style| {
+        let encoded = encode(&profile, &Filter::all(), style);
+        let string = |index: i64| encoded.string_table[usize::try_from(index).unwrap()].clone();
+        let labels = encoded.sample[0].label.iter();
+        labels
+            .map(|label| (string(label.key), string(label.str)))
+            .filter(|(key, _)| !key.starts_with("process") && !key.starts_with("thread"))
+            .collect::<Vec<_>>()
+    };
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    };
+    let otel = pairs(&[
+        ("trace_id", TRACE),
+        ("span_id", SPAN),
+        ("http.route", "/slow"),
+        ("exported_trace_id", "another"),
+        ("a.b", "1"),
+        ("a_b", "2"),
+    ]);
+    assert_eq!(labels(LabelStyle::Otel), otel);
+    // Of two names that become one, the first one's value stays.
+    let parca = pairs(&[
+        ("otel_traceid", TRACE),
+        ("otel_spanid", SPAN),
+        ("http_route", "/slow"),
+        ("trace_id", "another"),
+        ("a_b", "1"),
+    ]);
+    assert_eq!(labels(LabelStyle::Parca), parca);
+}
+
+#[test]
+fn times_off_the_cpu_have_types_of_their_own() {
+    let encoded = encode(&with_off_cpu(), &Filter::all(), LabelStyle::Otel);
+    let string = |index: i64| encoded.string_table[usize::try_from(index).unwrap()].as_str();
+    let types = encoded.sample_type.iter();
+    let types: Vec<_> = types
+        .map(|kind| (string(kind.r#type), string(kind.unit)))
+        .collect();
+    let expected = [
+        ("samples", "count"),
+        ("cpu", "nanoseconds"),
+        ("blocked", "nanoseconds"),
+        ("preempted", "nanoseconds"),
+    ];
+    assert_eq!(types, expected);
+    let values: Vec<_> = encoded
+        .sample
+        .iter()
+        .map(|sample| sample.value.clone())
+        .collect();
+    let expected = [
+        [4, 40_000_000, 0, 0],
+        [1, 10_000_000, 0, 0],
+        [2, 20_000_000, 0, 0],
+        [0, 0, 300_000_000, 0],
+        [0, 0, 0, 1_000_000],
+    ];
+    assert_eq!(values, expected);
 }
 
 /// Go's own tool, where there is one.
@@ -202,7 +272,8 @@ fn go_tool_pprof_reads_it() {
     assert!(version.status.success());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("profile.pb.gz");
-    write(&two_traces(), std::fs::File::create(&path).unwrap()).unwrap();
+    let file = std::fs::File::create(&path).unwrap();
+    write(&two_traces(), &Filter::all(), LabelStyle::Otel, file).unwrap();
     let pprof = |view: &str| {
         let output = Command::new("go")
             .args(["tool", "pprof", "-symbolize=none", view])

@@ -29,12 +29,12 @@ impl AddressSpace {
     /// Looks at the process again. Mappings that are gone are kept, for the samples that lie in them, unless
     /// new ones took their place. When the process is gone everything stays as it was.
     pub fn refresh(&mut self, pid: u32, modules: &mut Modules) {
-        let Ok(maps) = Maps::read(pid) else {
+        let Ok(maps) = Maps::read_some(pid, |mapping| mapping.executable) else {
             return;
         };
         self.merge(
             maps.iter()
-                .filter(|mapping| mapping.executable)
+                .take(MAX_PIECES)
                 .map(|mapping| Piece {
                     mapping: mapping.clone(),
                     module: modules.open(pid, mapping),

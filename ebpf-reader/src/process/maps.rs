@@ -1,14 +1,24 @@
 //! The mappings of a process: `/proc/PID/maps`.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 
 use super::unreadable;
 use crate::error::Error;
 
-/// Bytes of `/proc/PID/maps` that are read: about 160,000 mappings, more than the kernel allows by
-/// default.
-const MAX_SIZE: u64 = 16 << 20;
+/// Bytes of `/proc/PID/maps` that are looked at: more than 600,000 mappings, of which the kernel allows
+/// 65,530 by default.
+const MAX_SIZE: u64 = 64 << 20;
+
+/// Mappings that are kept at once, each with its name: programs have some hundred.
+const MAX_KEPT: usize = 1 << 17;
+
+/// Bytes of names that are kept at once.
+const MAX_NAMES: usize = 16 << 20;
+
+/// Longest line that is looked at: a path of 4,096 bytes, each of them escaped.
+const MAX_LINE: usize = 20 << 10;
 
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -45,6 +55,7 @@ impl Mapping {
 #[derive(Clone, Debug, Default)]
 pub struct Maps {
     mappings: Vec<Mapping>,
+    complete: bool,
 }
 
 impl Maps {
@@ -53,18 +64,96 @@ impl Maps {
     /// # Errors
     /// If the process is gone or may not be read.
     pub fn read(pid: u32) -> Result<Self, Error> {
-        Ok(Self::parse(&read_text(pid)?))
+        Self::read_some(pid, |_| true)
+    }
+
+    /// Reads those mappings of `pid` that are `wanted`. The others cost no memory, however many they are.
+    ///
+    /// # Errors
+    /// If the process is gone or may not be read.
+    pub fn read_some(pid: u32, wanted: impl FnMut(&Mapping) -> bool) -> Result<Self, Error> {
+        let unreadable = |error| unreadable(pid, "read the mappings", "CAP_SYS_PTRACE", error);
+        let file = File::open(format!("/proc/{pid}/maps")).map_err(unreadable)?;
+        Self::from_lines(BufReader::with_capacity(MAX_LINE, file), wanted).map_err(unreadable)
     }
 
     /// Understands the text of `/proc/PID/maps`; lines of another form are left out.
     pub fn parse(text: &[u8]) -> Self {
-        let mappings = lines(text).map(|line| line.to_mapping()).collect();
-        Self { mappings }
+        // Memory can be read without errors.
+        Self::from_lines(text, |_| true).unwrap_or_default()
+    }
+
+    fn from_lines(
+        lines: impl BufRead,
+        mut wanted: impl FnMut(&Mapping) -> bool,
+    ) -> io::Result<Self> {
+        let mut maps = Self::default();
+        let mut names = 0_usize;
+        let read_all = each_line(lines.take(MAX_SIZE), |line| {
+            let mapping = parse_line(line).map(Line::to_mapping);
+            let Some(mapping) = mapping.filter(|mapping| wanted(mapping)) else {
+                return ControlFlow::Continue(());
+            };
+            names = names.saturating_add(mapping.name.len());
+            if maps.mappings.len() == MAX_KEPT || names > MAX_NAMES {
+                return ControlFlow::Break(());
+            }
+            maps.mappings.push(mapping);
+            ControlFlow::Continue(())
+        })?;
+        maps.complete = read_all;
+        Ok(maps)
+    }
+
+    /// Whether these are all: a process with very many mappings is not read to the end.
+    pub fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// All mappings.
     pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
         self.mappings.iter()
+    }
+}
+
+/// Calls `visit` for each line, with one of them in memory; those that are too long are left out. Whether the
+/// end was reached.
+fn each_line(
+    mut lines: io::Take<impl BufRead>,
+    mut visit: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> io::Result<bool> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let size = (&mut lines)
+            .take(MAX_LINE as u64)
+            .read_until(b'\n', &mut line)?;
+        if size == 0 {
+            return Ok(lines.limit() > 0);
+        }
+        if line.pop_if(|&mut last| last == b'\n').is_none() && size == MAX_LINE {
+            skip_line(&mut lines)?;
+            continue;
+        }
+        if visit(&line).is_break() {
+            return Ok(false);
+        }
+    }
+}
+
+/// Skips what is left of a line.
+fn skip_line(lines: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let buffer = lines.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let end = buffer.iter().position(|&byte| byte == b'\n');
+        let skipped = end.map_or(buffer.len(), |end| end + 1);
+        lines.consume(skipped);
+        if end.is_some() {
+            return Ok(());
+        }
     }
 }
 
@@ -176,6 +265,37 @@ mod tests {
         assert!(all[0].is_file() && !all[1].is_file());
         assert_eq!(all[1].name, "");
         assert_eq!(all[2].name, "/memfd:OTEL_CTX (deleted)");
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_kept_and_long_lines_are_left_out() {
+        let mut text = String::new();
+        for start in 1..=3 {
+            text += &format!("{start}000-{start}800 r-xp 0 0:0 0 /{start}\n");
+        }
+        let long = format!("4000-4800 r-xp 0 0:0 0 /{}\n", "x".repeat(MAX_LINE));
+        let text = text + &long + "5000-5800 rw-p 0 0:0 0";
+        let maps = Maps::parse(text.as_bytes());
+        let starts: Vec<_> = maps.iter().map(|mapping| mapping.start).collect();
+        assert_eq!(starts, [0x1000, 0x2000, 0x3000, 0x5000]);
+        assert!(maps.is_complete());
+        let some = Maps::from_lines(text.as_bytes(), |mapping| mapping.start == 0x2000).unwrap();
+        assert_eq!(some.iter().count(), 1);
+    }
+
+    #[test]
+    fn very_many_mappings_are_not_read_to_the_end() {
+        let text = "1000-2000 r-xp 0 0:0 0\n".repeat(MAX_KEPT + 1);
+        let maps = Maps::parse(text.as_bytes());
+        assert_eq!(maps.iter().count(), MAX_KEPT);
+        assert!(!maps.is_complete());
+        let none = Maps::from_lines(text.as_bytes(), |_| false).unwrap();
+        assert!(none.is_complete());
+        let name = "x".repeat(4096);
+        let text = format!("1000-2000 r-xp 0 0:0 0 {name}\n").repeat(MAX_NAMES / 4096 + 2);
+        let maps = Maps::parse(text.as_bytes());
+        assert_eq!(maps.iter().count(), MAX_NAMES / 4096);
+        assert!(!maps.is_complete());
     }
 
     #[test]

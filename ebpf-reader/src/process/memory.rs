@@ -25,6 +25,12 @@ impl Memory {
         }
     }
 
+    /// Whether the memory is still there: it is gone when the process has ended or executed another program.
+    pub fn is_there(&self) -> bool {
+        // The end of the file without an error. An address where nothing is mapped is an error.
+        !matches!(self.file.read_at(&mut [0], 0), Ok(0))
+    }
+
     /// Fills `buffer` with the bytes at `address`.
     ///
     /// # Errors

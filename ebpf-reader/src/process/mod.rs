@@ -42,6 +42,13 @@ pub fn name(pid: u32) -> Option<String> {
     )
 }
 
+/// Path of the program that a process runs, in its mount namespace; `None` when it is gone or may not be read.
+pub fn executable(pid: u32) -> Option<String> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let path = path.to_string_lossy();
+    Some(path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned())
+}
+
 /// Whether a process (not a mere thread) with this id exists, and has not ended.
 pub fn is_alive(pid: u32) -> bool {
     stat(pid).is_some_and(|stat| !matches!(stat.state, b'Z' | b'X'))

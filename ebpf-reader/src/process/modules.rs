@@ -13,9 +13,19 @@ use super::Mapping;
 /// Files that are kept open; the usual limit is 1,024 for everything that a process has open.
 const MAX_OPEN: usize = 512;
 
+/// Files that are known, also those that could not be opened.
+const MAX_KNOWN: usize = 1 << 16;
+
 /// Number of a file in [`Modules`]; numbers are not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModuleId(usize);
+
+impl ModuleId {
+    /// The number: from 1 on.
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
+}
 
 /// The files of all followed processes, each once.
 #[derive(Debug, Default)]
@@ -45,7 +55,9 @@ impl Modules {
                 self.files.insert(module, file);
                 module
             });
-        self.by_inode.insert(key, module);
+        if self.by_inode.len() < MAX_KNOWN {
+            self.by_inode.insert(key, module);
+        }
         module
     }
 

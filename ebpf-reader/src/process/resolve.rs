@@ -51,7 +51,6 @@ impl Process<'_> {
             }
             Access::GeneralDynamic => {
                 let [module, offset] = memory.words(slot)?;
-                // The relocation may be one for all of the module's own blocks.
                 self.in_dynamic_block(module, offset, 0)
             }
             Access::Descriptor => {

@@ -40,7 +40,7 @@ impl FromStr for SpanId {
 
 impl TraceId {
     /// The id, unless it is all zero, which means none.
-    pub(super) fn some(bytes: [u8; 16]) -> Option<Self> {
+    pub(crate) fn some(bytes: [u8; 16]) -> Option<Self> {
         (bytes != [0; 16]).then_some(Self(bytes))
     }
 
@@ -50,7 +50,7 @@ impl TraceId {
 }
 
 impl SpanId {
-    pub(super) fn some(bytes: [u8; 8]) -> Option<Self> {
+    pub(crate) fn some(bytes: [u8; 8]) -> Option<Self> {
         (bytes != [0; 8]).then_some(Self(bytes))
     }
 

@@ -4,14 +4,18 @@
 //! (CPU time by trace, pprof, flame graphs) is computed from these rows.
 
 mod aggregate;
+mod collect;
+mod filter;
 mod ids;
+pub(crate) mod interned;
 mod usage;
 
 use std::time::{Duration, SystemTime};
 
 pub use aggregate::{Aggregator, Settings};
+pub use filter::Filter;
 pub use ids::{ParseIdError, SpanId, TraceId};
-pub use usage::{LabelUsage, SpanUsage, TraceUsage};
+pub use usage::{By, Group, SpanUsage, TraceUsage, Usage};
 
 use crate::process::ModuleId;
 use crate::process_context::ProcessContext;
@@ -68,12 +72,18 @@ pub struct Process {
     pub pid: u32,
     /// Name, at most 15 bytes.
     pub name: String,
+    /// Path of the program in the process's mount namespace; empty if it is not known.
+    pub executable: String,
     /// What it published about itself.
     pub context: Option<ProcessContext>,
+    /// Where it runs, as resource attributes: `container.id` and the like.
+    pub origin: Vec<(String, String)>,
+    /// A number that no other program has that this reader has seen; 0 if the profile comes from a file.
+    pub instance: u64,
 }
 
 /// One thread of a process.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Thread {
     /// Index in [`Profile::processes`].
     pub process: usize,
@@ -95,7 +105,7 @@ pub struct Context {
 }
 
 /// A piece of a file in the memory of a process.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Mapping {
     /// First address.
     pub start: u64,
@@ -161,6 +171,11 @@ impl Profile {
         samples.saturating_mul(self.period_ns)
     }
 
+    /// Whether a location is in the kernel, by its address: user space has the lower half.
+    pub fn is_kernel(&self, location: &Location) -> bool {
+        location.address >> 63 == 1
+    }
+
     /// How a location is shown: its functions, innermost first, else the file and the offset in it.
     pub fn names(&self, location: &Location) -> Vec<String> {
         let names: Vec<String> = location
@@ -181,6 +196,21 @@ impl Profile {
             }
             None => format!("[unknown] {:#x}", location.address),
         }]
+    }
+}
+
+impl Process {
+    /// Name of the executable's file; the process's name where that is not known.
+    pub fn executable_name(&self) -> &str {
+        match self.executable.rsplit('/').next() {
+            Some(name) if !name.is_empty() => name,
+            _ => &self.name,
+        }
+    }
+
+    /// An attribute of the resource that it published, such as `service.name`.
+    pub fn resource(&self, key: &str) -> Option<&str> {
+        self.context.as_ref()?.resource(key)
     }
 }
 

@@ -58,7 +58,8 @@ pub(crate) fn two_traces() -> Profile {
         processes: vec![Process {
             pid: 42,
             name: "app".to_owned(),
-            context: None,
+            executable: "/opt/app".to_owned(),
+            ..Process::default()
         }],
         threads: vec![Thread {
             process: 0,
@@ -86,6 +87,26 @@ pub(crate) fn two_traces() -> Profile {
         stacks: vec![vec![0], vec![1, 2]],
         rows: vec![row(0, 0, 4), row(1, 0, 1), row(2, 1, 2)],
     }
+}
+
+/// The same with times off the CPU: 300 ms blocked in the first trace, twice, and 1 ms preempted without a trace.
+pub(crate) fn with_off_cpu() -> Profile {
+    let mut profile = two_traces();
+    let off_cpu = |context, stack, activity, samples, ns| Row {
+        thread: 0,
+        context,
+        stack,
+        activity,
+        samples,
+        ns,
+    };
+    profile.rows.extend([
+        off_cpu(0, 0, Activity::Blocked, 2, 300_000_000),
+        off_cpu(2, 1, Activity::Preempted, 1, 1_000_000),
+    ]);
+    profile.samples += 3;
+    profile.with_context += 2;
+    profile
 }
 
 #[test]

@@ -14,7 +14,8 @@ use otel_profiling::{DEFAULT_SPAN_LABEL, DEFAULT_TRACE_LABEL};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::sample::Sampler;
-use crate::sampler::{EbpfSampler, PtraceSampler};
+use crate::sampler::{EbpfSampler, PtraceSampler, ebpf};
+use crate::unwind::Unwinding;
 
 /// Samples a second and thread unless told otherwise: not a divisor of the usual timers.
 pub const DEFAULT_FREQUENCY_HZ: u64 = 99;
@@ -44,6 +45,8 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// How samples are taken.
     pub backend: Backend,
+    /// How user stacks are found.
+    pub unwinding: Unwinding,
     /// Whether to look up the names of functions, which takes a while for large programs.
     pub symbols: bool,
     /// Custom label that holds the trace id, for processes without a thread context.
@@ -60,6 +63,7 @@ impl Default for Options {
             frequency_hz: DEFAULT_FREQUENCY_HZ,
             duration: None,
             backend: Backend::default(),
+            unwinding: Unwinding::default(),
             symbols: true,
             trace_label: DEFAULT_TRACE_LABEL.to_owned(),
             span_label: DEFAULT_SPAN_LABEL.to_owned(),
@@ -105,6 +109,13 @@ impl Options {
     #[must_use]
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
+        self
+    }
+
+    /// How user stacks are found.
+    #[must_use]
+    pub fn unwinding(mut self, unwinding: Unwinding) -> Self {
+        self.unwinding = unwinding;
         self
     }
 
@@ -183,7 +194,7 @@ pub fn run(
     }
     let targets = targets::find(&options.pids, on_progress)?;
     let sampler: Box<dyn Sampler> = match options.backend {
-        Backend::Ebpf => Box::new(EbpfSampler::new(options.frequency_hz)?),
+        Backend::Ebpf => Box::new(EbpfSampler::new(&ebpf::Options::new(options.frequency_hz))?),
         Backend::Ptrace => Box::new(PtraceSampler::new(options.frequency_hz)?),
     };
     session::run(options, sampler, targets, stop, on_progress)

@@ -32,7 +32,8 @@ pub(super) fn run(
         period_ns: sampler.period_ns(),
         trace_label: options.trace_label.clone(),
         span_label: options.span_label.clone(),
-    });
+    })
+    .unwinding(options.unwinding);
     let mut session = Session {
         sampler,
         aggregator,
@@ -172,6 +173,9 @@ impl Session<'_> {
             }
             if self.followed.is_empty() {
                 break End::TargetsExited;
+            }
+            if let Err(error) = self.aggregator.apply_unwinding(&mut *self.sampler) {
+                (self.on_progress)(Progress::Warning(error));
             }
             if let Err(error) = self.poll(remaining.map_or(TICK, |remaining| remaining.min(TICK))) {
                 return End::Failed(error);

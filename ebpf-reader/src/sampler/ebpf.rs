@@ -9,14 +9,17 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::perf_event::{
     PerfEvent, PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent,
 };
-use aya::programs::{ProgramError, RawTracePoint};
+use aya::programs::{ProgramError, ProgramType, RawTracePoint};
+use aya::sys::{BpfHelper, is_helper_supported};
 use aya::util::{KernelVersion, online_cpus};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 
+use super::off_cpu::Waits;
+use super::wire::Item;
 use super::{frequency, privileges, procfs, target, wire};
 use crate::error::Error;
 use crate::sample::{Counters, Event, Locations, Sampler};
@@ -52,6 +55,12 @@ const LIFE_PROGRAMS: [(&str, &str); 3] = [
     ("on_exit", "sched_process_exit"),
 ];
 
+/// Size of a thread's stack in the kernel: four pages of 4 KiB, or one of 64.
+const KERNEL_STACK_SIZE: u32 = 16384;
+
+/// More often than this the ring is not drained for one look at it: it does not hold more.
+const MAX_DRAINS: usize = 16;
+
 /// Positions in the map `counters`, as in `bpf/records.h`.
 #[derive(Clone, Copy)]
 enum Counter {
@@ -60,6 +69,59 @@ enum Counter {
     Unreadable = 2,
     Truncated = 3,
     RefusedTargets = 4,
+    LostSwitchIns = 5,
+}
+
+/// What [`EbpfSampler`] samples.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Samples a second and CPU.
+    pub frequency_hz: u64,
+    /// Sample the threads of all processes, of the kernel too, but not of this one. Each process that is not
+    /// followed is told once, by [`Event::Appeared`]; its samples come without contexts until it is followed.
+    pub everything: bool,
+    /// Also tell how long the threads of followed processes were off the CPU, and why.
+    ///
+    /// Every switch of these threads costs about as much as a sample. A wait counts from the moment when the
+    /// thread was switched out: one that had begun before sampling did is not told. Time in which a task of an
+    /// async runtime waits belongs to no thread, and shows only as the idleness of the runtime's threads.
+    pub off_cpu: bool,
+    /// Also read the stack in the kernel of a thread that is in the kernel.
+    pub kernel_stacks: bool,
+}
+
+impl Options {
+    /// Samples processes that are followed, while they run: user stacks only.
+    pub fn new(frequency_hz: u64) -> Self {
+        Self {
+            frequency_hz,
+            everything: false,
+            off_cpu: false,
+            kernel_stacks: false,
+        }
+    }
+
+    /// Whether to sample all processes.
+    #[must_use]
+    pub fn everything(mut self, everything: bool) -> Self {
+        self.everything = everything;
+        self
+    }
+
+    /// Whether to tell how long threads were off the CPU.
+    #[must_use]
+    pub fn off_cpu(mut self, off_cpu: bool) -> Self {
+        self.off_cpu = off_cpu;
+        self
+    }
+
+    /// Whether to read stacks in the kernel.
+    #[must_use]
+    pub fn kernel_stacks(mut self, kernel_stacks: bool) -> Self {
+        self.kernel_stacks = kernel_stacks;
+        self
+    }
 }
 
 /// Samples the CPUs' clocks in the kernel. Needs CAP_BPF and CAP_PERFMON, and Linux 5.10 or later.
@@ -70,41 +132,48 @@ pub struct EbpfSampler {
     // Holds the programs and their attachments.
     _programs: Ebpf,
     targets: HashMap<MapData, u32, target::Value>,
+    copied: HashMap<MapData, u32, u32>,
+    told: HashMap<MapData, u32, u32>,
     counters: PerCpuArray<MapData, u64>,
     ring: RingBuf<MapData>,
+    waits: Waits,
+    /// How many switch-ins had been lost at the last look.
+    lost_switch_ins: u64,
     malformed: u64,
+    options: Options,
     period_ns: u64,
 }
 
 impl std::fmt::Debug for EbpfSampler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EbpfSampler")
-            .field("period_ns", &self.period_ns)
+            .field("options", &self.options)
             .field("counters", &self.counters())
             .finish_non_exhaustive()
     }
 }
 
 impl EbpfSampler {
-    /// Loads the programs and starts the clocks; nothing is sampled before [`Sampler::follow`].
+    /// Loads the programs and starts the clocks. Without [`Options::everything`] nothing is sampled before
+    /// [`Sampler::follow`].
     ///
     /// # Errors
     /// [`Error::Frequency`] for 0 or more than `kernel.perf_event_max_sample_rate`;
     /// [`Error::Permission`] with the missing capabilities; [`Error::Unsupported`] where the kernel is
     /// older than 5.10 or has no BTF; [`Error::Bpf`] for what else the kernel refuses.
-    pub fn new(frequency_hz: u64) -> Result<Self, Error> {
+    pub fn new(options: &Options) -> Result<Self, Error> {
         let period_ns = frequency::period_ns(
-            frequency_hz,
+            options.frequency_hz,
             frequency::kernel_limit(),
             ", or raise kernel.perf_event_max_sample_rate with sysctl",
         )?;
         privileges::check()?;
         check_kernel()?;
 
-        let mut programs = load()?;
-        let targets = take_map(&mut programs, "targets")?;
-        let targets =
-            HashMap::try_from(targets).map_err(|error| bpf("open the table of targets", error))?;
+        let mut programs = load(options)?;
+        let targets = hash_map(&mut programs, "targets")?;
+        let copied = hash_map(&mut programs, "copied")?;
+        let told = hash_map(&mut programs, "told")?;
         let counters = take_map(&mut programs, "counters")?;
         let counters =
             PerCpuArray::try_from(counters).map_err(|error| bpf("open the counters", error))?;
@@ -114,14 +183,22 @@ impl EbpfSampler {
         for (program, tracepoint) in LIFE_PROGRAMS {
             attach_to_tracepoint(&mut programs, program, tracepoint)?;
         }
-        attach_to_clocks(&mut programs, "sample_cpu", frequency_hz)?;
+        if options.off_cpu {
+            attach_to_tracepoint(&mut programs, "on_switch", "sched_switch")?;
+        }
+        attach_to_clocks(&mut programs, "sample_cpu", options.frequency_hz)?;
 
         Ok(Self {
             _programs: programs,
             targets,
+            copied,
+            told,
             counters,
             ring,
+            waits: Waits::default(),
+            lost_switch_ins: 0,
             malformed: 0,
+            options: options.clone(),
             period_ns,
         })
     }
@@ -133,19 +210,42 @@ impl EbpfSampler {
             .unwrap_or(0)
     }
 
+    /// A wait of which the end may have been lost must not be settled.
+    fn doubt_after_losses(&mut self) {
+        let lost = self.count(Counter::LostSwitchIns);
+        if lost != self.lost_switch_ins {
+            self.lost_switch_ins = lost;
+            self.waits.doubt();
+        }
+    }
+
     /// Delivers what lies in the ring; whether there was anything.
     fn drain(&mut self, on_event: &mut dyn FnMut(Event)) -> bool {
         let mut any = false;
         for _ in 0..MAX_EVENTS_PER_POLL {
             let Some(item) = self.ring.next() else { break };
             any = true;
-            let event = wire::decode(&item);
+            let decoded = wire::decode(&item);
             // Gives the room back before the event is handled.
             drop(item);
-            match event {
-                Some(event) => on_event(event),
+            match decoded {
+                Some(Item::Event(event)) => {
+                    if let Event::Exec { pid } | Event::Exit { pid } = event {
+                        self.waits.forget(pid);
+                    }
+                    on_event(event);
+                }
+                Some(Item::SwitchOut(sample, sequence)) => self.waits.out(sample, sequence),
+                Some(Item::SwitchIn(switch)) => {
+                    if let Some(time) = self.waits.back(switch) {
+                        on_event(Event::Sample(time));
+                    }
+                }
                 None => self.malformed += 1,
             }
+        }
+        if any && self.options.off_cpu {
+            self.doubt_after_losses();
         }
         any
     }
@@ -162,6 +262,10 @@ impl Sampler for EbpfSampler {
                     error,
                 )
             })?;
+        if self.options.everything {
+            // Who is in the table need not be told of, and the end is told once.
+            let _ = self.told.remove(&pid);
+        }
         // An exit before the insertion was not seen by the kernel side: nobody would take the entry away.
         if let Err(error) = procfs::check_alive(pid) {
             // It may have been seen after all.
@@ -171,14 +275,30 @@ impl Sampler for EbpfSampler {
         Ok(())
     }
 
-    fn copy_stacks(&mut self, _pid: u32, copy: bool) -> Result<(), Error> {
-        if !copy {
-            return Ok(());
+    fn copy_stacks(&mut self, pid: u32, copy: bool) -> Result<(), Error> {
+        let failed = |error| {
+            bpf(
+                format!("say whether stacks of process {pid} are copied"),
+                error,
+            )
+        };
+        let is_followed = |targets: &HashMap<_, _, _>| match targets.get(&pid, 0) {
+            Ok(_) => Ok(()),
+            Err(MapError::KeyNotFound) => Err(Error::NoSuchProcess { pid }),
+            Err(error) => Err(failed(error)),
+        };
+        is_followed(&self.targets)?;
+        if copy {
+            self.copied.insert(pid, 1, 0).map_err(failed)?;
+            // An exit in between has not taken the entry away.
+            return is_followed(&self.targets).inspect_err(|_| {
+                let _ = self.copied.remove(&pid);
+            });
         }
-        Err(Error::Unsupported {
-            what: "copying stacks".to_owned(),
-            why: "the kernel side follows frame pointers".to_owned(),
-        })
+        match self.copied.remove(&pid) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     fn poll(&mut self, timeout: Duration, on_event: &mut dyn FnMut(Event)) -> Result<(), Error> {
@@ -196,12 +316,30 @@ impl Sampler for EbpfSampler {
         }
     }
 
+    fn settle(&mut self, on_event: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        if !self.options.off_cpu {
+            return Ok(());
+        }
+        let now = sys::monotonic_ns();
+        // What happened until now has been put into the ring by now, or as good as.
+        for _ in 0..MAX_DRAINS {
+            if !self.drain(on_event) {
+                break;
+            }
+        }
+        self.doubt_after_losses();
+        self.waits
+            .settle(now, &mut |sample| on_event(Event::Sample(sample)));
+        Ok(())
+    }
+
     fn counters(&self) -> Counters {
+        let lost_times = self.waits.lost + self.waits.doubtful();
         Counters {
-            lost_samples: self.count(Counter::LostSamples) + self.malformed,
+            lost_samples: self.count(Counter::LostSamples) + lost_times + self.malformed,
             lost_events: self.count(Counter::LostLifeEvents),
             unreadable: self.count(Counter::Unreadable),
-            truncated: self.count(Counter::Truncated),
+            truncated: self.count(Counter::Truncated) + self.waits.truncated,
             refused_processes: self.count(Counter::RefusedTargets),
         }
     }
@@ -234,7 +372,7 @@ fn check_kernel() -> Result<(), Error> {
     Ok(())
 }
 
-fn load() -> Result<Ebpf, Error> {
+fn load(options: &Options) -> Result<Ebpf, Error> {
     let btf = Btf::from_sys_fs().map_err(|error| Error::Unsupported {
         what: "sampling with eBPF".to_owned(),
         why: format!("/sys/kernel/btf/vmlinux cannot be read ({error}): the kernel needs CONFIG_DEBUG_INFO_BTF"),
@@ -245,8 +383,30 @@ fn load() -> Result<Ebpf, Error> {
     // Inode numbers of namespaces have 32 bits.
     let inode = namespace as u32;
     let initial = u32::from(namespace == INITIAL_PID_NAMESPACE);
-    EbpfLoader::new()
+    let (everything, kernel_stacks) = (
+        u32::from(options.everything),
+        u32::from(options.kernel_stacks),
+    );
+    let reader = std::process::id();
+    // As an upstream number or by a distribution's own doing.
+    let has_registers = u32::from(
+        is_helper_supported(ProgramType::PerfEvent, BpfHelper::BPF_FUNC_task_pt_regs)
+            .unwrap_or(false),
+    );
+    let page_size = u32::try_from(rustix::param::page_size()).unwrap_or(0);
+    let kernel_stack_size = KERNEL_STACK_SIZE.max(page_size);
+    let mut loader = EbpfLoader::new();
+    if !options.everything {
+        // Not used: it need not take room.
+        loader.map_max_entries("told", 1);
+    }
+    loader
         .btf(Some(&btf))
+        .override_global("EVERYTHING", &everything, true)
+        .override_global("KERNEL_STACKS", &kernel_stacks, true)
+        .override_global("READER_PID", &reader, true)
+        .override_global("HAS_TASK_PT_REGS", &has_registers, true)
+        .override_global("KERNEL_STACK_SIZE", &kernel_stack_size, true)
         .override_global("READER_PID_NAMESPACE", &inode, true)
         .override_global("READER_IN_INITIAL_NAMESPACE", &initial, true)
         .load(OBJECT)
@@ -265,6 +425,14 @@ fn take_map(programs: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Error> {
             io::ErrorKind::NotFound.into(),
         )
     })
+}
+
+fn hash_map<V: aya::Pod>(
+    programs: &mut Ebpf,
+    name: &str,
+) -> Result<HashMap<MapData, u32, V>, Error> {
+    HashMap::try_from(take_map(programs, name)?)
+        .map_err(|error| bpf(format!("open the map {name}"), error))
 }
 
 fn attach_to_tracepoint(programs: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), Error> {

@@ -9,8 +9,9 @@
 
 pub mod ebpf;
 mod frequency;
+mod off_cpu;
 mod privileges;
-mod procfs;
+pub(crate) mod procfs;
 pub mod ptrace;
 mod queue;
 mod target;

@@ -1,4 +1,4 @@
-//! What the samplers read about processes and threads in /proc.
+//! What is read about processes and threads in /proc.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use crate::error::Error;
 const EXITING: u64 = 4;
 
 /// The threads of a process.
-pub(super) fn threads(pid: u32) -> io::Result<Vec<u32>> {
+pub(crate) fn threads(pid: u32) -> io::Result<Vec<u32>> {
     let mut threads = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
         if let Some(tid) = entry?
@@ -24,7 +24,7 @@ pub(super) fn threads(pid: u32) -> io::Result<Vec<u32>> {
 }
 
 /// Fails unless `pid` is a process of which a thread is still alive.
-pub(super) fn check_alive(pid: u32) -> Result<(), Error> {
+pub(crate) fn check_alive(pid: u32) -> Result<(), Error> {
     let alive = status(pid).is_some_and(|status| status.process == pid)
         && threads(pid).is_ok_and(|threads| {
             threads
@@ -40,17 +40,17 @@ pub(super) fn check_alive(pid: u32) -> Result<(), Error> {
 
 /// The parts of /proc/TID/status that samplers need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Status {
+pub(crate) struct Status {
     /// The process that the thread belongs to.
-    pub(super) process: u32,
+    pub(crate) process: u32,
     /// That process's parent.
-    pub(super) parent: u32,
+    pub(crate) parent: u32,
     /// The thread that traces this one; 0 if none does.
-    pub(super) tracer: u32,
+    pub(crate) tracer: u32,
 }
 
 /// The status of a thread, or `None` if it is gone.
-pub(super) fn status(tid: u32) -> Option<Status> {
+pub(crate) fn status(tid: u32) -> Option<Status> {
     parse_status(&fs::read_to_string(format!("/proc/{tid}/status")).ok()?)
 }
 
@@ -68,19 +68,21 @@ fn parse_status(text: &str) -> Option<Status> {
 
 /// The parts of /proc/TID/stat that samplers need.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
+pub(crate) struct Stat {
     /// The thread's name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// `R` for running, `S` for sleeping, `Z` for a zombie, …
-    pub(super) state: char,
+    pub(crate) state: char,
     /// It has begun to exit, and will not run its program any more.
-    pub(super) exiting: bool,
+    pub(crate) exiting: bool,
+    /// When it started, in clock ticks since the machine did.
+    pub(crate) started: u64,
     /// The CPU on which the thread ran last.
-    pub(super) cpu: u32,
+    pub(crate) cpu: u32,
 }
 
 /// The state of a thread, or `None` if it is gone.
-pub(super) fn stat(tid: u32) -> Option<Stat> {
+pub(crate) fn stat(tid: u32) -> Option<Stat> {
     let bytes = fs::read(format!("/proc/{tid}/stat")).ok()?;
     parse_stat(&String::from_utf8_lossy(&bytes))
 }
@@ -90,20 +92,22 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let (head, fields) = text.rsplit_once(')')?;
     let (_, name) = head.split_once('(')?;
     let mut fields = fields.split_ascii_whitespace();
-    // Fields 3, 9 and 39 of proc(5).
+    // Fields 3, 9, 22 and 39 of proc(5).
     let state = fields.next()?.chars().next()?;
     let flags: u64 = fields.nth(5)?.parse().ok()?;
-    let cpu = fields.nth(29)?.parse().ok()?;
+    let started = fields.nth(12)?.parse().ok()?;
+    let cpu = fields.nth(16)?.parse().ok()?;
     Some(Stat {
         name: name.to_owned(),
         state,
         exiting: flags & EXITING != 0 || matches!(state, 'Z' | 'X'),
+        started,
         cpu,
     })
 }
 
 /// CPU time in a schedstat file, in nanoseconds.
-pub(super) fn parse_schedstat(text: &[u8]) -> Option<u64> {
+pub(crate) fn parse_schedstat(text: &[u8]) -> Option<u64> {
     let digits = text.split(|byte| !byte.is_ascii_digit()).next()?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
@@ -138,8 +142,8 @@ mod tests {
             .join(" ");
         let stat = parse_stat(&format!("7 (a) R (b) S {numbers}")).expect("valid");
         assert_eq!(
-            (stat.name.as_str(), stat.state, stat.cpu),
-            ("a) R (b", 'S', 39)
+            (stat.name.as_str(), stat.state, stat.started, stat.cpu),
+            ("a) R (b", 'S', 22, 39)
         );
         // The flags are 9 here.
         assert!(!stat.exiting);

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use super::frequency;
 use super::queue::Queue;
-use super::tracer::{Follow, Tracer};
+use super::tracer::{Request, Tracer};
 use crate::error::Error;
 use crate::sample::{Counters, Event, Locations, Sampler};
 
@@ -40,7 +40,7 @@ const MAX_FREQUENCY_HZ: u64 = 1000;
 #[derive(Debug)]
 pub struct PtraceSampler {
     /// `None` only while dropping: the tracing thread ends when it is gone.
-    requests: Option<mpsc::Sender<Follow>>,
+    requests: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
     queue: Arc<Queue>,
     period_ns: u64,
@@ -73,7 +73,7 @@ impl Sampler for PtraceSampler {
     fn follow(&mut self, pid: u32, locations: Locations) -> Result<(), Error> {
         let ended = || Error::io("reach the tracing thread", io::ErrorKind::BrokenPipe.into());
         let (reply, answer) = mpsc::channel();
-        let request = Follow {
+        let request = Request::Follow {
             pid,
             locations,
             reply,
@@ -83,14 +83,12 @@ impl Sampler for PtraceSampler {
         answer.recv().map_err(|_| ended())?
     }
 
-    fn copy_stacks(&mut self, _pid: u32, copy: bool) -> Result<(), Error> {
-        if !copy {
-            return Ok(());
-        }
-        Err(Error::Unsupported {
-            what: "copying stacks".to_owned(),
-            why: "sampling with ptrace follows frame pointers".to_owned(),
-        })
+    fn copy_stacks(&mut self, pid: u32, copy: bool) -> Result<(), Error> {
+        let ended = || Error::io("reach the tracing thread", io::ErrorKind::BrokenPipe.into());
+        let requests = self.requests.as_ref().ok_or_else(ended)?;
+        requests
+            .send(Request::CopyStacks { pid, copy })
+            .map_err(|_| ended())
     }
 
     fn poll(&mut self, timeout: Duration, on_event: &mut dyn FnMut(Event)) -> Result<(), Error> {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::procfs::{self, Stat};
 use super::queue::Queue;
 use crate::error::Error;
-use crate::published::{Published, ReadMemory, user_stack};
-use crate::sample::{Event, Locations, Sample};
+use crate::published::{Published, ReadMemory, copied_stack, user_stack};
+use crate::sample::{Event, Locations, Registers, Sample, StackCopy};
 use crate::sys::wait::{self, Change, Of};
 use crate::sys::{self, ptrace};
 
@@ -30,11 +30,16 @@ const MAX_OPEN_ACCOUNTS: usize = 256;
 /// Periods that a thread saves up at most, in one stretch of never being caught running.
 const MAX_CREDIT: u64 = 1000;
 
-/// A request to follow a process.
-pub(super) struct Follow {
-    pub(super) pid: u32,
-    pub(super) locations: Locations,
-    pub(super) reply: Sender<Result<(), Error>>,
+/// What the tracing thread is asked for.
+pub(super) enum Request {
+    /// To follow a process.
+    Follow {
+        pid: u32,
+        locations: Locations,
+        reply: Sender<Result<(), Error>>,
+    },
+    /// To copy the stacks of a process, or no longer to.
+    CopyStacks { pid: u32, copy: bool },
 }
 
 /// A thread that is traced.
@@ -56,6 +61,8 @@ pub(super) struct Tracer {
     queue: Arc<Queue>,
     period: Duration,
     processes: HashMap<u32, Locations>,
+    /// Processes whose stacks are copied.
+    copied: HashSet<u32>,
     threads: HashMap<u32, Thread>,
     /// Children of this very process that have exited: their parent reaps them, not we.
     unreaped: HashSet<u32>,
@@ -67,13 +74,14 @@ impl Tracer {
             queue,
             period,
             processes: HashMap::new(),
+            copied: HashSet::new(),
             threads: HashMap::new(),
             unreaped: HashSet::new(),
         }
     }
 
     /// Traces until the other side of `inbox` is gone.
-    pub(super) fn run(mut self, inbox: &Receiver<Follow>) {
+    pub(super) fn run(mut self, inbox: &Receiver<Request>) {
         let mut next_tick = Instant::now();
         let mut last_stop = Instant::now();
         loop {
@@ -99,13 +107,20 @@ impl Tracer {
                 inbox.recv_timeout(pause)
             };
             match request {
-                Ok(Follow {
+                Ok(Request::Follow {
                     pid,
                     locations,
                     reply,
                 }) => {
                     // Nobody waits for the answer any more: nothing to do about it.
                     let _ = reply.send(self.follow(pid, locations));
+                }
+                Ok(Request::CopyStacks { pid, copy }) => {
+                    if copy && self.processes.contains_key(&pid) {
+                        self.copied.insert(pid);
+                    } else {
+                        self.copied.remove(&pid);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -263,6 +278,7 @@ impl Tracer {
         // The first thread is reported after all others.
         if tid == thread.pid {
             self.processes.remove(&tid);
+            self.copied.remove(&tid);
             self.queue.push(Event::Exit { pid: tid });
         }
     }
@@ -376,6 +392,15 @@ impl Tracer {
         };
         let locations = self.processes.get(&pid).copied().unwrap_or_default();
         let memory = Target { tid };
+        let stack_copy = self.copied.contains(&pid).then(|| StackCopy {
+            registers: Registers {
+                instruction: registers.instruction,
+                stack: registers.stack,
+                frame: registers.frame,
+                link: registers.link,
+            },
+            bytes: copied_stack(&memory, registers.stack),
+        });
         let published = Published::read(&memory, registers.thread_pointer, locations);
         let sample = Sample {
             pid,
@@ -387,6 +412,7 @@ impl Tracer {
             custom_labels: published.custom_labels,
             unreadable: published.unreadable,
             user_stack: user_stack(&memory, registers.instruction, registers.frame),
+            stack_copy,
             ..Sample::default()
         };
         self.queue.count(|counters| {

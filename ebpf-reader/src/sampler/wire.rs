@@ -5,51 +5,93 @@
 
 use otel_profiling::abi::thread_context::RecordHeader;
 
-use crate::sample::{Event, Label, Sample, ThreadContext};
+use super::off_cpu::SwitchIn;
+use crate::sample::{Activity, Event, Label, Registers, Sample, StackCopy, ThreadContext};
 
 const KIND_SAMPLE: u32 = 1;
 const KIND_FORK: u32 = 2;
 const KIND_EXEC: u32 = 3;
 const KIND_EXIT: u32 = 4;
+const KIND_APPEARED: u32 = 5;
+const KIND_SWITCH_OUT: u32 = 6;
+const KIND_SWITCH_IN: u32 = 7;
 
 const HAS_THREAD_CONTEXT: u8 = 1;
 const UNREADABLE: u8 = 4;
+const HAS_COPY: u8 = 8;
 
 const RECORD_HEADER_SIZE: usize = size_of::<RecordHeader>();
 const THREAD_NAME_SIZE: usize = 16;
 
-/// One entry of the ring buffer, or `None` if it is not what the kernel side writes.
-pub(super) fn decode(bytes: &[u8]) -> Option<Event> {
-    let mut bytes = Bytes(bytes);
-    let (kind, pid, second) = (bytes.u32()?, bytes.u32()?, bytes.u32()?);
-    match kind {
-        KIND_SAMPLE => decode_sample(bytes, pid, second).map(Event::Sample),
-        KIND_FORK => Some(Event::Fork {
-            parent: pid,
-            child: second,
-        }),
-        KIND_EXEC => Some(Event::Exec { pid }),
-        KIND_EXIT => Some(Event::Exit { pid }),
-        _ => None,
-    }
+/// One entry of the ring buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Item {
+    /// To be delivered as it is.
+    Event(Event),
+    /// A thread was switched out: the sample of a time that has just begun, and its number.
+    SwitchOut(Sample, u64),
+    /// A thread runs on.
+    SwitchIn(SwitchIn),
 }
 
-fn decode_sample(mut bytes: Bytes<'_>, pid: u32, tid: u32) -> Option<Sample> {
+/// One entry of the ring buffer, or `None` if it is not what the kernel side writes.
+pub(super) fn decode(bytes: &[u8]) -> Option<Item> {
+    let mut bytes = Bytes(bytes);
+    let (kind, pid, second) = (bytes.u32()?, bytes.u32()?, bytes.u32()?);
+    let event = match kind {
+        KIND_SAMPLE => Event::Sample(decode_sample(bytes, pid, second)?.0),
+        KIND_FORK => Event::Fork {
+            parent: pid,
+            child: second,
+        },
+        KIND_EXEC => Event::Exec { pid },
+        KIND_EXIT => Event::Exit { pid },
+        KIND_APPEARED => Event::Appeared { pid },
+        KIND_SWITCH_OUT => {
+            let (mut sample, sequence, blocked) = decode_sample(bytes, pid, second)?;
+            sample.activity = if blocked {
+                Activity::Blocked
+            } else {
+                Activity::Preempted
+            };
+            return Some(Item::SwitchOut(sample, sequence));
+        }
+        KIND_SWITCH_IN => {
+            bytes.u32()?;
+            return Some(Item::SwitchIn(SwitchIn {
+                pid,
+                tid: second,
+                time_ns: bytes.u64()?,
+                sequence: bytes.u64()?,
+            }));
+        }
+        _ => return None,
+    };
+    Some(Item::Event(event))
+}
+
+/// A sample, its sequence number, and whether its thread was going to sleep.
+fn decode_sample(mut bytes: Bytes<'_>, pid: u32, tid: u32) -> Option<(Sample, u64, bool)> {
     let cpu = bytes.u32()?;
     let time_ns = bytes.u64()?;
-    let _sequence = bytes.u64()?;
+    let sequence = bytes.u64()?;
     let name = bytes.take(THREAD_NAME_SIZE)?;
     let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
     let kernel_stack_size = usize::from(bytes.u16()?);
     let user_stack_size = usize::from(bytes.u16()?);
     let attrs_size = usize::from(bytes.u16()?);
-    let _copy_size = usize::from(bytes.u16()?);
+    let copy_size = usize::from(bytes.u16()?);
     let labels = bytes.u8()?;
     let flags = bytes.u8()?;
-    let _blocked = bytes.u8()?;
+    let blocked = bytes.u8()? != 0;
     bytes.u8()?;
     let record = bytes.take(RECORD_HEADER_SIZE)?;
-    let _registers = bytes.take(4 * size_of::<u64>())?;
+    let registers = Registers {
+        instruction: bytes.u64()?,
+        stack: bytes.u64()?,
+        frame: bytes.u64()?,
+        link: bytes.u64()?,
+    };
 
     let kernel_stack = bytes.addresses(kernel_stack_size)?;
     let user_stack = bytes.addresses(user_stack_size)?;
@@ -68,7 +110,12 @@ fn decode_sample(mut bytes: Bytes<'_>, pid: u32, tid: u32) -> Option<Sample> {
             value: bytes.take(value)?.to_vec(),
         });
     }
-    Some(Sample {
+    let copy = bytes.take(copy_size)?;
+    let stack_copy = (flags & HAS_COPY != 0).then(|| StackCopy {
+        registers,
+        bytes: copy.to_vec(),
+    });
+    let sample = Sample {
         pid,
         tid,
         thread_name: String::from_utf8_lossy(name).into_owned(),
@@ -79,8 +126,10 @@ fn decode_sample(mut bytes: Bytes<'_>, pid: u32, tid: u32) -> Option<Sample> {
         unreadable: flags & UNREADABLE != 0,
         kernel_stack,
         user_stack,
+        stack_copy,
         ..Sample::default()
-    })
+    };
+    Some((sample, sequence, blocked))
 }
 
 /// What is left to decode.
@@ -138,14 +187,16 @@ mod tests {
         bytes.extend(99_u64.to_ne_bytes());
         bytes.extend(7_u64.to_ne_bytes());
         bytes.extend(b"worker\0garbage..");
-        for size in [8_u16, 16, 5, 0] {
+        for size in [8_u16, 16, 5, 3] {
             bytes.extend(size.to_ne_bytes());
         }
-        bytes.extend([1, HAS_THREAD_CONTEXT | UNREADABLE, 0, 0]);
+        bytes.extend([1, HAS_THREAD_CONTEXT | UNREADABLE | HAS_COPY, 1, 0]);
         bytes.extend([0xaa; 16]);
         bytes.extend([0xbb; 8]);
         bytes.extend([1, 3, 5, 0]);
-        bytes.extend([0; 4 * 8]);
+        for register in 1..=4_u64 {
+            bytes.extend(register.to_ne_bytes());
+        }
         assert_eq!(bytes.len(), 120);
         for address in [0xffff_8000_0000_0000_u64, 0x1000, 0x2000] {
             bytes.extend(address.to_ne_bytes());
@@ -154,12 +205,13 @@ mod tests {
         bytes.extend(1_u16.to_ne_bytes());
         bytes.extend(2_u16.to_ne_bytes());
         bytes.extend(b"kvv");
+        bytes.extend([9, 8, 7]);
         bytes
     }
 
     #[test]
     fn decodes_a_sample() {
-        let Some(Event::Sample(sample)) = decode(&sample()) else {
+        let Some(Item::Event(Event::Sample(sample))) = decode(&sample()) else {
             panic!("not decoded");
         };
         assert_eq!(
@@ -179,6 +231,41 @@ mod tests {
             value: b"vv".to_vec(),
         };
         assert_eq!(sample.custom_labels, [label]);
+        assert_eq!(sample.activity, Activity::OnCpu);
+        let copy = StackCopy {
+            registers: Registers {
+                instruction: 1,
+                stack: 2,
+                frame: 3,
+                link: 4,
+            },
+            bytes: vec![9, 8, 7],
+        };
+        assert_eq!(sample.stack_copy, Some(copy));
+    }
+
+    #[test]
+    fn decodes_switches() {
+        let mut bytes = sample();
+        bytes[..4].copy_from_slice(&KIND_SWITCH_OUT.to_ne_bytes());
+        let blocked_at = 32 + 16 + 4 * 2 + 2;
+        for (blocked, activity) in [(1, Activity::Blocked), (0, Activity::Preempted)] {
+            bytes[blocked_at] = blocked;
+            let Some(Item::SwitchOut(sample, sequence)) = decode(&bytes) else {
+                panic!("not decoded");
+            };
+            assert_eq!((sample.tid, sample.activity, sequence), (11, activity, 7));
+        }
+        let mut bytes = [KIND_SWITCH_IN, 10, 11, 0].map(u32::to_ne_bytes).concat();
+        bytes.extend([99_u64, 7].map(u64::to_ne_bytes).as_flattened());
+        let switch = SwitchIn {
+            pid: 10,
+            tid: 11,
+            time_ns: 99,
+            sequence: 7,
+        };
+        assert_eq!(decode(&bytes), Some(Item::SwitchIn(switch)));
+        assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
     }
 
     #[test]
@@ -195,16 +282,18 @@ mod tests {
             let words = [kind, 7, 8, 0].map(u32::to_ne_bytes);
             decode(words.as_flattened())
         };
-        assert_eq!(
-            event(KIND_FORK),
-            Some(Event::Fork {
-                parent: 7,
-                child: 8
-            })
-        );
-        assert_eq!(event(KIND_EXEC), Some(Event::Exec { pid: 7 }));
-        assert_eq!(event(KIND_EXIT), Some(Event::Exit { pid: 7 }));
+        let fork = Event::Fork {
+            parent: 7,
+            child: 8,
+        };
+        assert_eq!(event(KIND_FORK), Some(Item::Event(fork)));
+        let exec = Event::Exec { pid: 7 };
+        assert_eq!(event(KIND_EXEC), Some(Item::Event(exec)));
+        let exit = Event::Exit { pid: 7 };
+        assert_eq!(event(KIND_EXIT), Some(Item::Event(exit)));
+        let appeared = Event::Appeared { pid: 7 };
+        assert_eq!(event(KIND_APPEARED), Some(Item::Event(appeared)));
         assert_eq!(event(0), None);
-        assert_eq!(event(5), None);
+        assert_eq!(event(8), None);
     }
 }

@@ -8,9 +8,11 @@ mod limits;
 mod memory;
 mod poll;
 pub(crate) mod ptrace;
+mod robust_list;
 pub(crate) mod wait;
 
 pub(crate) use clock::monotonic_ns;
 pub(crate) use limits::lift_locked_memory_limit;
 pub(crate) use memory::read_memory;
 pub(crate) use poll::wait_readable;
+pub(crate) use robust_list::robust_list_head;

@@ -1,4 +1,4 @@
-//! The requests of ptrace(2) that the sampler makes.
+//! The requests of ptrace(2) that are made.
 //!
 //! All of them must come from the thread that seized the tracee; the kernel refuses others with ESRCH.
 
@@ -9,8 +9,12 @@ use std::io;
 pub(crate) struct Registers {
     /// The instruction that would run next.
     pub(crate) instruction: u64,
+    /// The stack pointer.
+    pub(crate) stack: u64,
     /// The frame pointer.
     pub(crate) frame: u64,
+    /// The link register of aarch64, else 0.
+    pub(crate) link: u64,
     /// The thread pointer: the fs base on x86-64, TPIDR_EL0 on aarch64.
     pub(crate) thread_pointer: u64,
 }
@@ -23,6 +27,16 @@ pub(crate) fn seize(tid: u32) -> io::Result<()> {
         | libc::PTRACE_O_TRACEVFORK
         | libc::PTRACE_O_TRACEEXEC;
     request(libc::PTRACE_SEIZE, tid, options as usize)
+}
+
+/// Attaches to a thread without stopping it, and to none that it starts.
+pub(crate) fn seize_alone(tid: u32) -> io::Result<()> {
+    request(libc::PTRACE_SEIZE, tid, 0)
+}
+
+/// Lets a stopped thread run on without being traced, delivering `signal` unless it is 0.
+pub(crate) fn detach(tid: u32, signal: i32) -> io::Result<()> {
+    request(libc::PTRACE_DETACH, tid, signal as usize)
 }
 
 /// Asks a running thread to stop.
@@ -59,7 +73,9 @@ pub(crate) fn registers(tid: u32) -> io::Result<Registers> {
     // Positions in struct user_regs_struct, see the test.
     Ok(Registers {
         instruction: words[16],
+        stack: words[19],
         frame: words[4],
+        link: 0,
         thread_pointer: words[21],
     })
 }
@@ -78,7 +94,9 @@ pub(crate) fn registers(tid: u32) -> io::Result<Registers> {
     register_set(tid, NT_ARM_TLS, &mut thread_pointer)?;
     Ok(Registers {
         instruction: words[32],
+        stack: words[31],
         frame: words[29],
+        link: words[30],
         thread_pointer: thread_pointer[0],
     })
 }
@@ -142,6 +160,7 @@ mod tests {
         assert_eq!(size_of::<user_regs_struct>(), 27 * 8);
         assert_eq!(offset_of!(user_regs_struct, rbp), 4 * 8);
         assert_eq!(offset_of!(user_regs_struct, rip), 16 * 8);
+        assert_eq!(offset_of!(user_regs_struct, rsp), 19 * 8);
         assert_eq!(offset_of!(user_regs_struct, fs_base), 21 * 8);
     }
 }

@@ -35,6 +35,17 @@ pub(crate) fn take(tid: u32) -> io::Result<Option<Change>> {
     Ok(wait(Of::Thread(tid), 0)?.map(|(_, change)| change))
 }
 
+/// The stop of a thread, if it stands still and that was not taken before: the signal that it is to get when it
+/// runs on, 0 for none. An exit is left alone: whoever started the process is to see it.
+pub(crate) fn take_stop(tid: u32) -> io::Result<Option<i32>> {
+    let options = libc::WSTOPPED | libc::WNOHANG | libc::__WALL;
+    let stop = waitid(libc::P_PID, tid, options)?;
+    Ok(stop.map(|(_, change)| match change {
+        Change::Stopped { signal, event: 0 } => signal,
+        Change::Stopped { .. } | Change::Gone => 0,
+    }))
+}
+
 fn wait(of: Of, flags: i32) -> io::Result<Option<(u32, Change)>> {
     let (kind, id, thread_only) = match of {
         Of::AnyTraced => (libc::P_ALL, 0, libc::__WNOTHREAD),
@@ -42,6 +53,10 @@ fn wait(of: Of, flags: i32) -> io::Result<Option<(u32, Change)>> {
     };
     let options =
         libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::__WALL | thread_only | flags;
+    waitid(kind, id, options)
+}
+
+fn waitid(kind: libc::idtype_t, id: u32, options: i32) -> io::Result<Option<(u32, Change)>> {
     // SAFETY: siginfo_t is plain data; all zero is a valid value, and what "nothing" looks like after.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: `info` is a valid siginfo_t that the kernel may write to during the call.

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use ebpf_reader::sample::{Event, Sample, Sampler};
+use ebpf_reader::sampler::ebpf::Options;
 use ebpf_reader::sampler::{EbpfSampler, PtraceSampler};
 
 /// Samples a second in tests.
@@ -50,6 +51,11 @@ pub(crate) fn count(events: &[Event], thread: &str) -> usize {
 
 /// The sampler under test, or `None`, with a message, where it cannot work for want of privileges.
 pub(crate) fn ebpf() -> Option<EbpfSampler> {
+    ebpf_with(&Options::new(FREQUENCY_HZ))
+}
+
+/// The same, with options.
+pub(crate) fn ebpf_with(options: &Options) -> Option<EbpfSampler> {
     let status = fs::read_to_string("/proc/self/status").expect("own status");
     let effective = status
         .lines()
@@ -60,7 +66,7 @@ pub(crate) fn ebpf() -> Option<EbpfSampler> {
     let ids = fs::read_to_string("/proc/self/uid_map").expect("own id map");
     let initial_user_namespace = ids.split_whitespace().eq(["0", "0", "4294967295"]);
     if initial_user_namespace && (has(21) || (has(38) && has(39))) {
-        Some(EbpfSampler::new(FREQUENCY_HZ).expect("the privileges are there"))
+        Some(EbpfSampler::new(options).expect("the privileges are there"))
     } else {
         println!("skipped: needs CAP_BPF and CAP_PERFMON");
         None

@@ -11,6 +11,7 @@ mod places;
 mod ptrace;
 mod refusals;
 mod running;
+mod stacks;
 mod target;
 
 const TRACE_ID: [u8; 16] = *b"0123456789abcdef";

@@ -2,6 +2,7 @@
 
 use ebpf_reader::Error;
 use ebpf_reader::sample::{Locations, Sampler as _};
+use ebpf_reader::sampler::ebpf::Options;
 use ebpf_reader::sampler::{EbpfSampler, PtraceSampler};
 
 use crate::collect::{ebpf, ptrace};
@@ -23,7 +24,7 @@ fn impossible_requests_are_refused() {
     ));
     // Checked before privileges, so that it shows everywhere.
     for frequency in [0, 1 << 40] {
-        let refused = EbpfSampler::new(frequency).expect_err("not a frequency");
+        let refused = EbpfSampler::new(&Options::new(frequency)).expect_err("not a frequency");
         assert!(
             matches!(refused, Error::Frequency { frequency_hz, .. } if frequency_hz == frequency),
             "{refused}"

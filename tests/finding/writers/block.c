@@ -1,8 +1,7 @@
 /* The two thread-local pointers and the code that sets them: part of an executable, or a shared object.
  *
  * BEFORE and AFTER are bytes of thread-local storage around them, so that nothing lies at offset 0 by chance
- * and a module can be made too large for the static block. HIDDEN_USE makes a shared object use its own
- * definition whatever else is loaded. EXTERN: they are defined elsewhere.
+ * and a module can be made too large for the static block. EXTERN: they are defined elsewhere. NO_USE: they are used elsewhere.
  */
 #include "published.h"
 
@@ -34,6 +33,10 @@ void PUBLISH(struct published *published)
     /* Without a use linkers drop them. */
     before[0] = after[AFTER - 1] = 'x';
 #endif
+#ifndef NO_USE
     otel_thread_ctx_v1 = &published->record;
     custom_labels_current_set = &published->labels;
+#else
+    (void)published;
+#endif
 }

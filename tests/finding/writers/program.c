@@ -38,20 +38,21 @@ static struct published published[PUBLISHING];
 static pthread_barrier_t barrier;
 static volatile int may_publish;
 
-/* A little of each: the scheduler shares the CPUs among many writers. */
+/* Busy, with pauses: many writers share few CPUs. */
 static void spin(void)
 {
-    for (volatile int i = 0; i < 100000; i++)
+    for (volatile int i = 0; i < 500000; i++)
         ;
+    usleep(2000);
 }
 
 static void *thread(void *argument)
 {
     int number = (int)(intptr_t)argument;
-    char name[16];
+    char name[] = "publishes-0";
 
-    snprintf(name, sizeof name, number < PUBLISHING ? "publishes-%d" : "silent-%d", number);
-    pthread_setname_np(pthread_self(), name);
+    name[sizeof name - 2] += (char)number;
+    pthread_setname_np(pthread_self(), number < PUBLISHING ? name : "silent");
     if (number < PUBLISHING) {
         /* Threads that exist before the object is loaded are another case than those that do not. */
         while (!may_publish)

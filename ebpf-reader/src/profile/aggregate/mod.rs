@@ -5,15 +5,19 @@ mod counts;
 mod names;
 mod process;
 mod result;
+mod steering;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use self::counts::{Counts, Published, StackRef, Thread};
 use self::process::FollowedProcess;
+use self::steering::Steering;
 use super::Profile;
+use crate::error::Error;
 use crate::process::{ModuleId, Modules};
-use crate::sample::{Activity, Counters, Event, Sample};
+use crate::sample::{Activity, Counters, Event, Sample, Sampler};
+use crate::unwind::{Unwinder, Unwinding};
 
 /// What one that stands for many is called.
 const OTHERS: &str = "(others)";
@@ -58,6 +62,8 @@ pub struct Aggregator {
     /// The sampler's counters at the end of the last profile.
     counters: Counters,
     modules: Modules,
+    unwinder: Unwinder,
+    steering: Steering,
     /// The stack of the sample at hand; here so that it is allocated once.
     stack: Vec<u64>,
 }
@@ -73,6 +79,8 @@ impl Aggregator {
             counts: Counts::new(DEFAULT_BUDGET),
             counters: Counters::default(),
             modules: Modules::default(),
+            unwinder: Unwinder::default(),
+            steering: Steering::new(Unwinding::FramePointers),
             stack: Vec::new(),
         }
     }
@@ -83,6 +91,30 @@ impl Aggregator {
     pub fn memory_budget(mut self, bytes: usize) -> Self {
         self.counts = Counts::new(bytes);
         self
+    }
+
+    /// Sets how user stacks are found, before the first process is followed; by frame pointers unless told
+    /// otherwise. [`Aggregator::apply_unwinding`] has to be called for everything else.
+    #[must_use]
+    pub fn unwinding(mut self, unwinding: Unwinding) -> Self {
+        self.steering = Steering::new(unwinding);
+        self
+    }
+
+    /// Has the sampler copy the stacks of those processes for which that was found to be necessary, and of no
+    /// others. To be called after each [`Sampler::poll`].
+    ///
+    /// # Errors
+    /// If the sampler cannot copy stacks and [`Unwinding::Dwarf`] was asked for; stacks are found by frame
+    /// pointers then.
+    pub fn apply_unwinding(&mut self, sampler: &mut dyn Sampler) -> Result<(), Error> {
+        let applied = self.steering.apply(sampler);
+        if self.steering.has_given_up() {
+            for process in self.processes.values_mut() {
+                process.choice.give_up();
+            }
+        }
+        applied
     }
 
     /// Takes note of a process before its first sample, while it is surely still there.
@@ -99,6 +131,9 @@ impl Aggregator {
                 let parent = self.process(parent);
                 if let Some(parent) = self.processes.get(&parent) {
                     let child_process = parent.forked(child);
+                    if child_process.choice.copies() {
+                        self.steering.copy(child, true);
+                    }
                     self.add(child, child_process);
                 }
             }
@@ -106,8 +141,7 @@ impl Aggregator {
                 self.process(pid);
             }
             Event::Exec { pid } => {
-                let process = FollowedProcess::new(pid, &mut self.modules);
-                self.add(pid, process);
+                self.start(pid);
             }
             Event::Exit { pid } => self.remove(pid),
         }
@@ -152,10 +186,28 @@ impl Aggregator {
         };
         self.stack.clear();
         self.stack.extend_from_slice(&sample.kernel_stack);
-        self.stack.extend_from_slice(&sample.user_stack);
-        let stack = StackRef::new(id, sample.kernel_stack.len(), &self.stack);
+        let kernel = self.stack.len();
+        if !process.choice.copies() {
+            self.stack.extend_from_slice(&sample.user_stack);
+        } else if let Some(copy) = &sample.stack_copy {
+            let settled = process.unwind(
+                &mut self.unwinder,
+                copy,
+                &sample.user_stack,
+                &mut self.modules,
+                &mut self.stack,
+            );
+            if settled {
+                self.steering.learn(process);
+            }
+        } else {
+            self.stack.extend_from_slice(&sample.user_stack);
+            self.steering.remind(process);
+        }
+        let stack = StackRef::new(id, kernel, &self.stack);
         if !self.counts.knows_stack(&stack) {
-            process.see_stack(&sample.user_stack, &mut self.modules);
+            let user_stack = self.stack.get(kernel..).unwrap_or_default();
+            process.see_stack(user_stack, &mut self.modules);
         }
         let thread = Thread {
             process: id,
@@ -181,11 +233,16 @@ impl Aggregator {
     fn process(&mut self, pid: u32) -> ProcessId {
         match self.current.get(&pid) {
             Some(&id) => id,
-            None => {
-                let process = FollowedProcess::new(pid, &mut self.modules);
-                self.add(pid, process)
-            }
+            None => self.start(pid),
         }
+    }
+
+    /// A program that was not known before.
+    fn start(&mut self, pid: u32) -> ProcessId {
+        let mut process =
+            FollowedProcess::new(pid, self.steering.before_first_sample(), &mut self.modules);
+        self.steering.recall(&mut process);
+        self.add(pid, process)
     }
 
     fn add(&mut self, pid: u32, process: FollowedProcess) -> ProcessId {
@@ -233,6 +290,7 @@ impl Aggregator {
             .flat_map(FollowedProcess::modules)
             .collect();
         self.modules.retain(|module| used.contains(&module));
+        self.steering.retain(|module| used.contains(&module));
 
         let profile = self.profile(started, duration, counters);
         self.processes.retain(|_, process| {

@@ -1,10 +1,13 @@
 //! What is remembered of a followed process: its name, its mappings, its process context.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::process::{self, AddressSpace, ModuleId, Modules, Piece};
 use crate::process_context::{ProcessContext, Reader};
 use crate::profile::Process;
+use crate::sample::StackCopy;
+use crate::unwind::{self, Choice, Outcome, Unwinder};
 
 /// Pause between two looks at the mappings for addresses in none of them, doubled each time.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
@@ -13,6 +16,13 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 /// Pause between two looks for a new process context, once there was one or a number of looks found none.
 const CONTEXT_LOOK: Duration = Duration::from_secs(1);
 
+/// Number of the next program; from 1.
+static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
+
+fn next_instance() -> u64 {
+    NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed)
+}
+
 /// One program in one process.
 #[derive(Debug)]
 pub(super) struct FollowedProcess {
@@ -20,9 +30,15 @@ pub(super) struct FollowedProcess {
     pub(super) sampled: bool,
     /// What it holds of the budget.
     pub(super) held: usize,
+    /// How its stacks are found.
+    pub(super) choice: Choice,
+    /// Samples without the copies that were asked for.
+    pub(super) without_copy: u32,
     gone: bool,
-    pid: u32,
+    pub(super) pid: u32,
     name: String,
+    executable: String,
+    instance: u64,
     space: AddressSpace,
     next_look: Instant,
     pause: Duration,
@@ -34,12 +50,15 @@ pub(super) struct FollowedProcess {
 }
 
 impl FollowedProcess {
-    pub(super) fn new(pid: u32, modules: &mut Modules) -> Self {
+    pub(super) fn new(pid: u32, choice: Choice, modules: &mut Modules) -> Self {
         let now = Instant::now();
         let mut new = Self {
             pid,
             name: process::name(pid).unwrap_or_default(),
+            executable: process::executable(pid).unwrap_or_default(),
+            instance: next_instance(),
             reader: Reader::open(pid).ok(),
+            choice,
             ..Self::nothing(now)
         };
         new.space.refresh(pid, modules);
@@ -53,10 +72,13 @@ impl FollowedProcess {
         Self {
             pid: child,
             name: self.name.clone(),
+            executable: self.executable.clone(),
+            instance: next_instance(),
             space: self.space.clone(),
             next_look: now,
             reader: Reader::open(child).ok(),
             inherited: self.context().cloned(),
+            choice: self.choice,
             ..Self::nothing(now)
         }
     }
@@ -75,8 +97,12 @@ impl FollowedProcess {
             sampled: false,
             held: 0,
             gone: false,
+            choice: Choice::default(),
+            without_copy: 0,
             pid: 0,
             name: String::new(),
+            executable: String::new(),
+            instance: next_instance(),
             space: AddressSpace::default(),
             next_look: now + FIRST_LOOK,
             pause: FIRST_LOOK,
@@ -106,19 +132,66 @@ impl FollowedProcess {
 
     /// Looks at the mappings again if an address lies in none of them.
     pub(super) fn see_stack(&mut self, addresses: &[u64], modules: &mut Modules) {
-        if self.gone
-            || addresses
-                .iter()
-                .all(|&address| self.space.find(address).is_some())
-        {
-            return;
+        let known = |&address| self.space.find(address).is_some();
+        if !addresses.iter().all(known) {
+            self.look_again(modules);
         }
+    }
+
+    /// Looks at the mappings again, if that was not just done; whether it did.
+    fn look_again(&mut self, modules: &mut Modules) -> bool {
         let now = Instant::now();
-        if now >= self.next_look {
-            self.space.refresh(self.pid, modules);
-            self.pause = (self.pause * 2).min(LAST_LOOK);
-            self.next_look = now + self.pause;
+        if self.gone || now < self.next_look {
+            return false;
         }
+        self.space.refresh(self.pid, modules);
+        self.pause = (self.pause * 2).min(LAST_LOOK);
+        self.next_look = now + self.pause;
+        true
+    }
+
+    /// Appends the addresses of a copied stack to `frames`, with the help of what the kernel found by frame
+    /// pointers. Whether it was settled with this sample how stacks are found from now on.
+    pub(super) fn unwind(
+        &mut self,
+        unwinder: &mut Unwinder,
+        copy: &StackCopy,
+        user_stack: &[u64],
+        modules: &mut Modules,
+        frames: &mut Vec<u64>,
+    ) -> bool {
+        let start = frames.len();
+        let before = unwinder.interpreted();
+        let mut outcome = unwinder.unwind(copy, &self.space, modules, frames);
+        if outcome == Outcome::Unknown && self.look_again(modules) {
+            frames.truncate(start);
+            outcome = unwinder.unwind(copy, &self.space, modules, frames);
+        }
+        let interpreted = unwinder.interpreted().saturating_sub(before);
+        let mut followed = Vec::new();
+        let frame_pointers = if outcome == Outcome::Complete && self.choice.found().is_some() {
+            // Not needed any more.
+            &[]
+        } else if user_stack.is_empty() {
+            Unwinder::follow_frame_pointers(copy, &self.space, &mut followed);
+            &followed[..]
+        } else {
+            // Where a program has none, what looks like them leads anywhere.
+            let known = |&&address: &&u64| self.space.find(address).is_some();
+            let plausible = user_stack.iter().take_while(known).count();
+            user_stack.get(..plausible).unwrap_or_default()
+        };
+        let unwound = frames.get(start..).unwrap_or_default();
+        let settled = self
+            .choice
+            .compare(frame_pointers, unwound, outcome, interpreted);
+        unwind::join(frame_pointers, frames, start, outcome);
+        settled
+    }
+
+    /// The program's own file: it is mapped below its libraries.
+    pub(super) fn program(&self) -> Option<ModuleId> {
+        self.space.iter().find_map(|piece| piece.module)
     }
 
     /// The executable mapping that holds an address.
@@ -139,15 +212,18 @@ impl FollowedProcess {
         if now >= self.next_context_look {
             self.context_pause = (self.context_pause * 2).min(CONTEXT_LOOK);
             self.next_context_look = now + self.context_pause;
-            self.refresh_context_now();
+            if let Some(reader) = &mut self.reader {
+                // A process that may no longer be read is about to end; what was read stays.
+                let _ = reader.refresh();
+            }
         }
     }
 
     /// Looks for a new process context.
     pub(super) fn refresh_context_now(&mut self) {
         if let Some(reader) = &mut self.reader {
-            // A process that may no longer be read is about to end; what was read stays.
-            let _ = reader.refresh();
+            // As above.
+            let _ = reader.refresh_now();
         }
     }
 
@@ -155,7 +231,10 @@ impl FollowedProcess {
         Process {
             pid: self.pid,
             name: self.name.clone(),
+            executable: self.executable.clone(),
+            instance: self.instance,
             context: self.context().cloned(),
+            ..Process::default()
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The processes that are sampled: this very test binary, started again.
 
 mod publish;
+pub(crate) mod stacks;
 pub(crate) mod vectors;
 
 use std::io::{BufRead as _, stdin};
@@ -153,6 +154,7 @@ pub(crate) fn run(kind: &str) -> ! {
             }
             println!("\ndone");
         }
+        "stacks" => stacks::run(),
         "vectors" => vectors::run(),
         other => panic!("no such target: {other}"),
     }

@@ -1,0 +1,220 @@
+//! Stacks of the kernel, and copies of user stacks.
+
+use std::collections::HashSet;
+use std::fs;
+use std::ops::Range;
+
+use ebpf_reader::Error;
+use ebpf_reader::sample::{Event, Sample, Sampler};
+use ebpf_reader::sampler::ebpf::Options;
+
+use crate::collect::{FREQUENCY_HZ, collect, count, ebpf, ebpf_with, ptrace, samples};
+use crate::running::Target;
+use crate::target::stacks::{DEEP_WORDS, PATTERN, SHALLOW_WORDS};
+
+/// Addresses from here on are the kernel's.
+const KERNEL: u64 = 0xffff_0000_0000_0000;
+/// Most that is copied of a stack.
+const COPIED: usize = 16 * 1024;
+
+#[test]
+fn kernel_stacks_show_system_calls() {
+    let options = Options::new(FREQUENCY_HZ).kernel_stacks(true);
+    let Some(mut sampler) = ebpf_with(&options) else {
+        return;
+    };
+    let target = Target::start("stacks");
+    sampler
+        .follow(target.pid(), target.locations)
+        .expect("the target can be followed");
+    let calls = |events: &[Event]| {
+        let calls = samples(events).filter(|sample| sample.thread_name == "calling");
+        calls.filter(|sample| sample.kernel_stack.len() > 3).count()
+    };
+    let events = collect(&mut sampler, |events| {
+        calls(events) >= 20 && count(events, "shallow") >= 20
+    });
+    for sample in samples(&events) {
+        assert!(
+            sample.kernel_stack.iter().all(|&address| address >= KERNEL),
+            "{sample:x?}"
+        );
+        assert!(
+            sample.user_stack.iter().all(|&address| address < KERNEL),
+            "{sample:x?}"
+        );
+        assert!(!sample.user_stack.is_empty());
+    }
+    // A thread that spins is interrupted in user space, but for a few times.
+    let spinning = samples(&events).filter(|sample| sample.thread_name == "shallow");
+    let in_kernel = spinning.filter(|sample| !sample.kernel_stack.is_empty());
+    assert!(in_kernel.count() * 2 < count(&events, "shallow"));
+    drop(sampler);
+    target.finish();
+}
+
+#[test]
+fn kernel_stacks_are_read_only_if_asked_for() {
+    let Some(mut sampler) = ebpf() else { return };
+    let target = Target::start("stacks");
+    sampler
+        .follow(target.pid(), target.locations)
+        .expect("the target can be followed");
+    let events = collect(&mut sampler, |events| count(events, "calling") >= 20);
+    assert!(samples(&events).all(|sample| sample.kernel_stack.is_empty()));
+    drop(sampler);
+    target.finish();
+}
+
+/// The mapping of the target that holds an address.
+fn mapping(target: &Target, address: u64) -> Range<u64> {
+    let maps = fs::read_to_string(format!("/proc/{}/maps", target.pid())).expect("maps");
+    let ranges = maps.lines().map(|line| {
+        let (start, rest) = line.split_once('-').expect("a range");
+        let (end, _) = rest.split_once(' ').expect("a range");
+        let number = |text| u64::from_str_radix(text, 16).expect("an address");
+        number(start)..number(end)
+    });
+    ranges
+        .into_iter()
+        .find(|range| range.contains(&address))
+        .expect("a stack pointer leads to a mapping")
+}
+
+/// The number of words of the pattern in a copy, which must be in their order.
+fn pattern_words(sample: &Sample) -> usize {
+    let copy = sample.stack_copy.as_ref().expect("a copy");
+    let words = copy
+        .bytes
+        .chunks_exact(8)
+        .map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
+    let indices: Vec<u64> = words
+        .map(|word| word.wrapping_sub(PATTERN))
+        .skip_while(|&index| index != 0)
+        .enumerate()
+        .take_while(|&(position, index)| index == position as u64)
+        .map(|(_, index)| index)
+        .collect();
+    indices.len()
+}
+
+#[test]
+fn copies_of_stacks_hold_what_lies_there() {
+    let Some(mut sampler) = ebpf() else { return };
+    let target = Target::start("stacks");
+    sampler
+        .follow(target.pid(), target.locations)
+        .expect("the target can be followed");
+    sampler
+        .copy_stacks(target.pid(), true)
+        .expect("it is followed");
+    let names = ["deep", "shallow", "calling"];
+    // Samples from before may be on their way.
+    let copied = |events: &[Event], name: &str| {
+        let copied = samples(events).filter(|sample| sample.stack_copy.is_some());
+        copied.filter(|sample| sample.thread_name == name).count()
+    };
+    let events = collect(&mut sampler, |events| {
+        names.iter().all(|name| copied(events, name) >= 20)
+    });
+    let mut pointers = HashSet::new();
+    for sample in samples(&events) {
+        let (Some(copy), true) = (
+            &sample.stack_copy,
+            names.contains(&sample.thread_name.as_str()),
+        ) else {
+            continue;
+        };
+        assert!(sample.user_stack.is_empty(), "walked and copied");
+        let registers = copy.registers;
+        let stack = mapping(&target, registers.stack);
+        let above = usize::try_from(stack.end - registers.stack).expect("not that large");
+        // Pages that were never touched are not there, and end a copy; below them nothing is missing.
+        assert!(copy.bytes.len() <= above.min(COPIED));
+        if copy.bytes.len() < above.min(COPIED) {
+            assert!((registers.stack + copy.bytes.len() as u64).is_multiple_of(4096));
+        }
+        let wanted = match sample.thread_name.as_str() {
+            "deep" => DEEP_WORDS.min(COPIED / 8 - 200),
+            _ => SHALLOW_WORDS,
+        };
+        assert!(
+            pattern_words(sample) >= wanted,
+            "{}: {} words of {wanted} in {} bytes",
+            sample.thread_name,
+            pattern_words(sample),
+            copy.bytes.len()
+        );
+        let code = mapping(&target, registers.instruction);
+        assert!(!code.contains(&registers.stack));
+        pointers.insert((sample.thread_name.clone(), registers.stack));
+    }
+    // Each thread has a stack of its own.
+    assert!(pointers.len() >= names.len());
+
+    // Until it is enough.
+    sampler
+        .copy_stacks(target.pid(), false)
+        .expect("it is followed");
+    let walked = |events: &[Event]| {
+        let walked = samples(events).filter(|sample| sample.stack_copy.is_none());
+        walked
+            .filter(|sample| !sample.user_stack.is_empty())
+            .count()
+    };
+    collect(&mut sampler, |events| walked(events) >= 20);
+    assert_eq!(sampler.counters().lost_samples, 0);
+    drop(sampler);
+    target.finish();
+}
+
+#[test]
+fn stacks_of_children_are_copied_like_their_parents() {
+    let Some(mut sampler) = ebpf() else { return };
+    let mut target = Target::start("fork");
+    sampler
+        .follow(target.pid(), target.locations)
+        .expect("the target can be followed");
+    sampler
+        .copy_stacks(target.pid(), true)
+        .expect("it is followed");
+    target.send_line();
+    let parent = target.pid();
+    let events = collect(&mut sampler, |events| {
+        let of_child = samples(events).filter(|sample| sample.pid != parent);
+        of_child.count() >= 20
+    });
+    let of_child: Vec<_> = samples(&events)
+        .filter(|sample| sample.pid != parent)
+        .collect();
+    let copies = of_child.iter().filter(|sample| {
+        sample
+            .stack_copy
+            .as_ref()
+            .is_some_and(|copy| !copy.bytes.is_empty())
+    });
+    assert!(copies.count() + 2 >= of_child.len());
+    drop(sampler);
+    target.finish();
+}
+
+#[test]
+fn only_stacks_of_followed_processes_can_be_copied() {
+    let target = Target::start("stacks");
+    if let Some(mut sampler) = ebpf() {
+        let refused = sampler.copy_stacks(target.pid(), true);
+        assert!(
+            matches!(refused, Err(Error::NoSuchProcess { pid }) if pid == target.pid()),
+            "{refused:?}"
+        );
+    }
+    let mut sampler = ptrace();
+    sampler
+        .follow(target.pid(), target.locations)
+        .expect("the target can be followed");
+    let refused = sampler.copy_stacks(target.pid(), true);
+    assert!(matches!(refused, Err(Error::Unsupported { .. })));
+    assert!(sampler.copy_stacks(target.pid(), false).is_ok());
+    drop(sampler);
+    target.finish();
+}

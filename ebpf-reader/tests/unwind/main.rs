@@ -1,0 +1,175 @@
+//! Stacks of ordinary release binaries: small programs in C and Rust, with and without frame pointers, recorded
+//! in every way.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+
+use ebpf_reader::Error;
+use ebpf_reader::profile::{Location, Profile};
+use ebpf_reader::record::{self, Backend, Options};
+use ebpf_reader::unwind::Unwinding;
+
+/// Whether frame pointers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FramePointers {
+    Kept,
+    Omitted,
+}
+
+/// Builds a program of this folder; `None` if there is no compiler for it.
+fn build(folder: &Path, source: &str, pointers: FramePointers) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/unwind")
+        .join(source);
+    let program = folder.join(format!("{}_{pointers:?}", source.replace('.', "_")));
+    let mut command = if source.ends_with(".c") {
+        let mut command = Command::new("cc");
+        command.args(["-O2", "-pthread"]).arg(match pointers {
+            FramePointers::Kept => "-fno-omit-frame-pointer",
+            FramePointers::Omitted => "-fomit-frame-pointer",
+        });
+        command
+    } else {
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let mut command = Command::new(rustc);
+        command.args(["-O", "--edition=2021"]).arg(match pointers {
+            FramePointers::Kept => "-Cforce-frame-pointers=yes",
+            FramePointers::Omitted => "-Cforce-frame-pointers=no",
+        });
+        command
+    };
+    match command.arg(&path).arg("-o").arg(&program).status() {
+        Ok(status) => {
+            assert!(status.success(), "{source} does not compile");
+            Some(program)
+        }
+        Err(error) => {
+            eprintln!("skipped: needs a compiler for {source}: {error}");
+            None
+        }
+    }
+}
+
+fn record(program: &Path, backend: Backend, unwinding: Unwinding) -> Option<Profile> {
+    let options = Options::new()
+        .command([program.as_os_str(), "0.8".as_ref()])
+        .frequency_hz(499)
+        .backend(backend)
+        .unwinding(unwinding);
+    match record::run(&options, &AtomicBool::new(false), &mut |_| {}) {
+        Ok(recording) => Some(recording.profile),
+        Err(Error::Permission { needs, .. }) => {
+            eprintln!("skipped: needs {needs}");
+            None
+        }
+        Err(error) => panic!("{}", error.one_line()),
+    }
+}
+
+/// What is seen of the stacks of samples taken inside the program's work.
+#[derive(Debug, Default)]
+struct Stacks {
+    samples: u64,
+    /// They show the outermost function of the program's own that does the work.
+    show_work: u64,
+    /// They end where threads start: in the C library, or at the program's first instruction.
+    whole: u64,
+    /// What is there instead, for the message of a failure.
+    cut: BTreeMap<String, u64>,
+}
+
+impl Stacks {
+    fn of(profile: &Profile) -> Self {
+        let mut stacks = Self::default();
+        for row in &profile.rows {
+            let stack: Vec<&Location> = profile.stacks[row.stack]
+                .iter()
+                .map(|&location| &profile.locations[location])
+                .collect();
+            let names: Vec<String> = stack
+                .iter()
+                .flat_map(|place| profile.names(place))
+                .collect();
+            // Before and after the work other things run: the linker, the start of the thread.
+            if !names.iter().any(|name| name.ends_with("spin")) {
+                continue;
+            }
+            let outermost = names.last().unwrap();
+            let library = stack
+                .last()
+                .and_then(|place| place.mapping)
+                .is_some_and(|mapping| profile.mappings[mapping].name.contains("libc.so"));
+            let whole = library || outermost == "_start";
+            stacks.samples += row.samples;
+            stacks.whole += if whole { row.samples } else { 0 };
+            if names.iter().any(|name| name.ends_with("outermost_work")) {
+                stacks.show_work += row.samples;
+            }
+            if !whole {
+                *stacks.cut.entry(names.join(" < ")).or_default() += row.samples;
+            }
+        }
+        stacks
+    }
+
+    fn assert_whole(&self, what: &str) {
+        eprintln!(
+            "{what}: {} of {} stacks are whole",
+            self.whole, self.samples
+        );
+        assert!(self.samples > 150, "{what}: {self:#?}");
+        assert!(self.whole * 10 >= self.samples * 9, "{what}: {self:#?}");
+        assert!(self.show_work * 10 >= self.samples * 9, "{what}: {self:#?}");
+    }
+}
+
+const BACKENDS: [Backend; 2] = [Backend::Ptrace, Backend::Ebpf];
+
+#[test]
+fn programs_without_frame_pointers_have_whole_stacks() {
+    let folder = tempfile::tempdir().unwrap();
+    for source in ["chain.c", "chain.rs"] {
+        let Some(program) = build(folder.path(), source, FramePointers::Omitted) else {
+            continue;
+        };
+        for backend in BACKENDS {
+            for unwinding in [Unwinding::Auto, Unwinding::Dwarf] {
+                if let Some(profile) = record(&program, backend, unwinding) {
+                    let what = format!("{source}, {backend:?}, {unwinding:?}");
+                    Stacks::of(&profile).assert_whole(&what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn programs_with_frame_pointers_have_whole_stacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(program) = build(folder.path(), "chain.c", FramePointers::Kept) else {
+        return;
+    };
+    for backend in BACKENDS {
+        for unwinding in [Unwinding::Auto, Unwinding::Dwarf] {
+            if let Some(profile) = record(&program, backend, unwinding) {
+                let what = format!("{backend:?}, {unwinding:?}");
+                Stacks::of(&profile).assert_whole(&what);
+            }
+        }
+    }
+}
+
+/// What the other tests would find if nothing was unwound.
+#[test]
+fn without_unwinding_the_stacks_are_cut_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(program) = build(folder.path(), "chain.c", FramePointers::Omitted) else {
+        return;
+    };
+    if let Some(profile) = record(&program, Backend::Ptrace, Unwinding::FramePointers) {
+        let stacks = Stacks::of(&profile);
+        assert!(stacks.show_work * 2 < stacks.samples, "{stacks:#?}");
+    }
+}

@@ -1,0 +1,73 @@
+//! Symbols in the main executable, however it is linked.
+
+use ebpf_reader::{Error, process};
+
+use crate::compile::{Compiler, folder, program, strip};
+use crate::reader::read_all;
+use crate::take_turn;
+use crate::writer::Writer;
+
+const CASES: [(&str, Compiler, &[&str]); 7] = [
+    ("position-independent", Compiler::Gcc, &["-fPIE", "-pie"]),
+    ("fixed", Compiler::Gcc, &["-fno-pie", "-no-pie"]),
+    (
+        "static, fixed",
+        Compiler::Gcc,
+        &["-fno-pie", "-no-pie", "-static", "-DNO_DLOPEN"],
+    ),
+    (
+        "static-pie",
+        Compiler::Gcc,
+        &["-fPIE", "-static-pie", "-DNO_DLOPEN"],
+    ),
+    ("musl", Compiler::Musl, &["-fPIE", "-pie"]),
+    (
+        "musl, static, fixed",
+        Compiler::Musl,
+        &["-fno-pie", "-no-pie", "-static"],
+    ),
+    (
+        "musl, static-pie",
+        Compiler::Musl,
+        &["-fPIE", "-static-pie"],
+    ),
+];
+
+#[test]
+fn however_it_is_linked() {
+    let _turn = take_turn();
+    let folder = folder();
+    let mut writers = Vec::new();
+    for compiler in [Compiler::Gcc, Compiler::Musl] {
+        if !compiler.is_installed() {
+            continue;
+        }
+        for (name, _, flags) in CASES.iter().filter(|case| case.1 == compiler) {
+            let file = folder.path().join(name);
+            writers.push(Writer::start(name, &program(compiler, &file, flags), &[]));
+            if *name != "static, fixed" && *name != "musl, static, fixed" {
+                let stripped = file.with_file_name(format!("{name}, stripped"));
+                std::fs::copy(&file, &stripped).expect("room for it");
+                strip(&stripped);
+                writers.push(Writer::start(&format!("{name}, stripped"), &stripped, &[]));
+            }
+        }
+    }
+    read_all(&writers);
+}
+
+#[test]
+fn a_stripped_one_at_a_fixed_address_is_told_why_nobody_finds_it() {
+    for compiler in [Compiler::Gcc, Compiler::Musl] {
+        if !compiler.is_installed() {
+            continue;
+        }
+        let folder = folder();
+        let flags = ["-fno-pie", "-no-pie", "-static", "-DNO_DLOPEN", "-s"];
+        let file = program(compiler, &folder.path().join("stripped"), &flags);
+        let writer = Writer::start("stripped", &file, &[]);
+        let error = process::locate(writer.pid).unwrap_err();
+        assert!(matches!(error, Error::NamelessStatic { .. }), "{error}");
+        assert!(error.to_string().contains("static-pie"), "{error}");
+    }
+}

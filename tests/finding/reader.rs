@@ -1,0 +1,216 @@
+//! Follows writers the way a profiler would, with each of the two samplers, and checks every sample.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use ebpf_reader::Error;
+use ebpf_reader::process::{ElfFiles, Locator};
+use ebpf_reader::sample::{Event, Label, Locations, Sample, Sampler};
+use ebpf_reader::sampler::ebpf::Options;
+use ebpf_reader::sampler::{EbpfSampler, PtraceSampler};
+
+use crate::writer::Writer;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Samples of each thread that have to be right.
+const ENOUGH: u32 = 4;
+
+/// Names of the threads of a writer; the last one publishes nothing.
+const THREADS: [&str; 3] = ["publishes-0", "publishes-1", "silent"];
+
+/// The samplers that are allowed here.
+pub(crate) fn samplers() -> Vec<(&'static str, Box<dyn Sampler>)> {
+    let mut samplers: Vec<(&str, Box<dyn Sampler>)> = Vec::new();
+    match EbpfSampler::new(&Options::new(997)) {
+        Ok(sampler) => samplers.push(("eBPF", Box::new(sampler))),
+        Err(Error::Permission { needs, .. }) => crate::report(&format!("skipped: needs {needs}")),
+        Err(error @ Error::Unsupported { .. }) => {
+            crate::report(&format!("skipped: {}", error.one_line()));
+        }
+        Err(error) => panic!("{}", error.one_line()),
+    }
+    let sampler = PtraceSampler::new(499).expect("every kernel has ptrace");
+    samplers.push(("ptrace", Box::new(sampler)));
+    samplers
+}
+
+/// Reads writers that publish already, with each sampler.
+pub(crate) fn read_all(writers: &[Writer]) {
+    for (name, sampler) in samplers() {
+        let mut reader = Reader::new(name, sampler);
+        for writer in writers {
+            reader.follow(writer.pid);
+        }
+        reader.expect_right(writers);
+    }
+}
+
+/// One sampler, the processes that it follows, and where those keep their pointers.
+pub(crate) struct Reader {
+    name: &'static str,
+    sampler: Box<dyn Sampler>,
+    files: ElfFiles,
+    locators: HashMap<u32, (Locator, Locations)>,
+}
+
+/// Samples by thread name.
+#[derive(Debug, Default)]
+struct Tally([u32; THREADS.len()]);
+
+impl Reader {
+    pub(crate) fn new(name: &'static str, sampler: Box<dyn Sampler>) -> Self {
+        Self {
+            name,
+            sampler,
+            files: ElfFiles::new(),
+            locators: HashMap::new(),
+        }
+    }
+
+    /// Follows a process that may not have anything yet.
+    pub(crate) fn follow(&mut self, pid: u32) {
+        let mut locator = Locator::new(pid);
+        let locations = locator.refresh(&mut self.files).expect("it can be read");
+        self.sampler.follow(pid, locations).expect("it runs");
+        self.locators.insert(pid, (locator, locations));
+    }
+
+    /// Looks again; the number of processes of which more is known now.
+    fn refresh(&mut self) -> usize {
+        let mut changed = 0;
+        for (&pid, (locator, known)) in &mut self.locators {
+            let now = locator.refresh(&mut self.files).expect("it can be read");
+            if now != *known {
+                *known = now;
+                changed += 1;
+                self.sampler.follow(pid, now).expect("it runs");
+            }
+        }
+        changed
+    }
+
+    /// Takes samples until there are enough of each thread of each writer, and expects all of them to be
+    /// right. The writers publish already, which need not be known here yet.
+    pub(crate) fn expect_right(&mut self, writers: &[Writer]) {
+        let start = Instant::now();
+        // What is found is found before the first sample that counts.
+        loop {
+            let is_quiet = self.refresh() == 0;
+            let executed = self.poll(Duration::from_millis(20), &mut |_| {});
+            for pid in &executed {
+                self.follow(*pid);
+            }
+            let all = writers.iter().all(|writer| {
+                self.locators
+                    .get(&writer.pid)
+                    .is_some_and(|(_, locations)| !locations.is_empty())
+            });
+            if all && is_quiet && executed.is_empty() {
+                break;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{}: {:?}",
+                self.name,
+                self.locators
+            );
+        }
+        let from_now = monotonic_ns();
+        let mut tallies: HashMap<u32, Tally> = HashMap::new();
+        let enough = |tallies: &HashMap<u32, Tally>| {
+            writers.iter().all(|writer| {
+                tallies
+                    .get(&writer.pid)
+                    .is_some_and(|tally| tally.0.iter().all(|&count| count >= ENOUGH))
+            })
+        };
+        while !enough(&tallies) {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{}: too few samples: {:?}",
+                self.name,
+                writers
+                    .iter()
+                    .map(|writer| (&writer.name, tallies.get(&writer.pid)))
+                    .collect::<Vec<_>>()
+            );
+            let name = self.name;
+            let locators = &self.locators;
+            self.sampler
+                .poll(Duration::from_millis(50), &mut |event| {
+                    let Event::Sample(sample) = event else { return };
+                    if sample.time_ns < from_now {
+                        return;
+                    }
+                    let Some(writer) = writers.iter().find(|writer| writer.pid == sample.pid)
+                    else {
+                        return;
+                    };
+                    let thread = check(&sample).unwrap_or_else(|what| {
+                        let known = locators.get(&writer.pid);
+                        panic!("{}, {name}: {what}: {sample:?} {known:#?}", writer.name)
+                    });
+                    if let Some(thread) = thread {
+                        tallies.entry(sample.pid).or_default().0[thread] += 1;
+                    }
+                })
+                .expect("sampling works");
+        }
+    }
+
+    /// Delivers samples; the processes that executed another program.
+    fn poll(&mut self, timeout: Duration, on_sample: &mut dyn FnMut(Sample)) -> Vec<u32> {
+        let mut executed = Vec::new();
+        self.sampler
+            .poll(timeout, &mut |event| match event {
+                Event::Exec { pid } => executed.push(pid),
+                Event::Sample(sample) => on_sample(sample),
+                _ => {}
+            })
+            .expect("sampling works");
+        executed
+    }
+}
+
+/// Whether a sample is what its thread publishes; the thread's position in [`THREADS`].
+fn check(sample: &Sample) -> Result<Option<usize>, &'static str> {
+    if sample.unreadable {
+        return Err("unreadable");
+    }
+    let thread = THREADS.iter().position(|&name| name == sample.thread_name);
+    let publishes = thread.filter(|&thread| THREADS[thread] != "silent");
+    let Some(number) = publishes else {
+        if sample.thread_context.is_some() || !sample.custom_labels.is_empty() {
+            return Err("this thread publishes nothing");
+        }
+        return Ok(thread);
+    };
+    let digit = b'0' + number as u8;
+    let Some(context) = &sample.thread_context else {
+        return Err("no thread context");
+    };
+    let ids = (context.trace_id, context.span_id, context.trace_flags);
+    let (mut trace_id, mut span_id) = (*b"trace-0000000000", *b"span-000");
+    (trace_id[15], span_id[7]) = (digit, digit);
+    if ids != (trace_id, span_id, 1) {
+        return Err("wrong ids");
+    }
+    let attributes: Vec<_> = context.attributes().collect();
+    let value = [b"attribute-", &[digit][..]].concat();
+    if attributes != [(7, &value[..])] {
+        return Err("wrong attributes");
+    }
+    let label = Label {
+        key: b"thread".to_vec(),
+        value: [b"custom-", &[digit][..]].concat(),
+    };
+    if sample.custom_labels != [label] {
+        return Err("wrong labels");
+    }
+    Ok(thread)
+}
+
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
