@@ -24,15 +24,8 @@ mod shared_objects;
 mod writer;
 
 use std::io::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Prints past the test harness, which hides what tests that pass print.
 fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// Writers of two tests at the same time would share the CPUs.
-fn take_turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,6 +15,9 @@
 #include "maps.h"
 #include "stack.h"
 
+/* The innermost frames of the kernel stack are this program and who calls it: the stack starts after them. */
+#define OWN_FRAMES 2
+
 /* The number of switches, together with the thread's start: ids are used again. */
 INLINE u64 sequence_of(struct task_struct *task)
 {
@@ -90,7 +93,7 @@ INLINE void switch_out(void *context, struct task_struct *task, int preempted, u
 	/* One that is preempted on its way to sleep is still ready to run. */
 	sample->blocked = !preempted && is_asleep(task);
 	if (KERNEL_STACKS)
-		sample->kernel_stack_size = append_addresses(context, draft, 0);
+		sample->kernel_stack_size = append_addresses(context, draft, OWN_FRAMES);
 	copies = is_copied(pid);
 	if (!copies)
 		sample->user_stack_size = append_addresses(context, draft, BPF_F_USER_STACK);

@@ -102,8 +102,10 @@ pub enum Error {
         source: Box<crate::elf::ElfError>,
     },
 
-    /// Neither a process nor a command was named.
-    #[error("nothing to record: name a process with -p PID or a command after --")]
+    /// Neither a process nor a control group nor a command was named.
+    #[error(
+        "nothing to record: name a process with -p PID, a cgroup with --cgroup, a command after --, or all with -a"
+    )]
     NothingToRecord,
 
     /// A result cannot be written in the form that was asked for.

@@ -38,6 +38,7 @@
 //! | [`unwind`] | stacks of programs without frame pointers |
 //! | [`symbolize`] | names of functions |
 //! | [`report`], [`pprof`], [`flame`], [`output`] | what is shown and written |
+//! | [`check`] | whether a program publishes what readers look for, in the way that they read it |
 //! | [`threads`] | what each thread publishes right now, without eBPF |
 //! | [`text`] | other processes' text, made fit to be shown |
 //!
@@ -50,9 +51,13 @@
 //!   ([`profile::Profile::unreadable`]), as is what was lost ([`profile::Profile::lost`]).
 #![deny(unsafe_code)]
 
+pub mod check;
+pub mod diff;
 pub mod elf;
 pub mod error;
 pub mod flame;
+#[doc(hidden)]
+pub mod image;
 pub mod label_style;
 pub mod otlp;
 pub mod output;
@@ -61,6 +66,7 @@ pub mod process;
 pub mod process_context;
 pub mod profile;
 mod published;
+pub mod read;
 pub mod record;
 pub mod report;
 pub mod sample;

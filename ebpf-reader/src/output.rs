@@ -226,12 +226,22 @@ impl Output {
     /// # Errors
     /// If the file cannot be written; what was in its place stays then.
     pub fn write(self, profile: &Profile) -> Result<(), Error> {
+        let (filter, style) = (self.filter.clone(), self.style);
+        let format = self.format;
+        self.write_with(|out| format.write(profile, &filter, style, out))
+    }
+
+    /// Writes whatever `write` writes, and puts the file into its place.
+    ///
+    /// # Errors
+    /// If the file cannot be written; what was in its place stays then.
+    pub fn write_with(
+        self,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Error> {
         let failed = |error| Error::io(format!("write {}", self.path.display()), error);
         let mut out = BufWriter::new(self.temporary.as_file());
-        self.format
-            .write(profile, &self.filter, self.style, &mut out)
-            .and_then(|()| out.flush())
-            .map_err(failed)?;
+        write(&mut out).and_then(|()| out.flush()).map_err(failed)?;
         drop(out);
         self.temporary
             .persist(&self.path)

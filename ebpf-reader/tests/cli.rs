@@ -53,7 +53,7 @@ fn nothing_to_record() {
     let error = refused(&["record"]);
     assert_eq!(
         error,
-        "error: nothing to record: name a process with -p PID or a command after --"
+        "error: nothing to record: name a process with -p PID, a cgroup with --cgroup, a command after --, or all with -a"
     );
 }
 

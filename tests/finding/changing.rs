@@ -3,14 +3,16 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ebpf_reader::process;
+use ebpf_reader::record::{self, Backend, Options, Progress};
 
 use crate::compile::{Compiler, DESCRIPTORS, GENERAL_DYNAMIC, folder, host, object, program};
-use crate::reader::{Reader, read_all, samplers};
-use crate::take_turn;
+use crate::reader::Turn;
 use crate::writer::Writer;
 
 fn text(path: &Path) -> String {
@@ -19,7 +21,7 @@ fn text(path: &Path) -> String {
 
 #[test]
 fn files_that_were_deleted_or_replaced() {
-    let _turn = take_turn();
+    let mut turn = Turn::take();
     if !Compiler::Gcc.is_installed() {
         return;
     }
@@ -67,13 +69,13 @@ fn files_that_were_deleted_or_replaced() {
         &["open", &text(&replaced)],
     ));
     fs::rename(copy("new.so", &large), &replaced).expect("the same folder");
-    read_all(&writers);
+    turn.read_all(&writers);
 }
 
 /// A process in other mount and pid namespaces, whose program lies in a file system that only it sees.
 #[test]
 fn other_namespaces() {
-    let _turn = take_turn();
+    let mut turn = Turn::take();
     if !Compiler::Gcc.is_installed() {
         return;
     }
@@ -114,12 +116,12 @@ fn other_namespaces() {
             &format!("{mount} exec \"$1/host\" open \"$1/object.so\""),
         ),
     ];
-    read_all(&writers);
+    turn.read_all(&writers);
 }
 
 #[test]
 fn what_comes_after_the_reader() {
-    let _turn = take_turn();
+    let mut turn = Turn::take();
     if !Compiler::Gcc.is_installed() {
         return;
     }
@@ -135,8 +137,7 @@ fn what_comes_after_the_reader() {
         let object = object(Compiler::Musl, &path("musl.so"), &[DESCRIPTORS]);
         musl = Some((host, object));
     }
-    for (name, sampler) in samplers() {
-        let mut reader = Reader::new(name, sampler);
+    for reader in turn.readers() {
         let mut writers = vec![
             Writer::start_waiting("loaded later", &host, &["wait", "open", &text(&fast)]),
             Writer::start_waiting(
@@ -176,10 +177,7 @@ fn what_comes_after_the_reader() {
 /// The same through a recording, which looks again by itself.
 #[test]
 fn a_recording_looks_again() {
-    let _turn = take_turn();
-    use ebpf_reader::record::{self, Backend, Options};
-    use std::sync::atomic::{AtomicBool, Ordering};
-
+    let _turn = Turn::take();
     if !Compiler::Gcc.is_installed() {
         return;
     }
@@ -198,20 +196,38 @@ fn a_recording_looks_again() {
         .backend(Backend::Ptrace)
         .symbols(false);
     let stop = AtomicBool::new(false);
-    let profile = thread::scope(|scope| {
-        let recording = scope.spawn(|| record::run(&options, &stop, &mut |_| {}));
-        thread::sleep(Duration::from_millis(100));
+    let (started, start) = mpsc::channel();
+    let recording = thread::scope(|scope| {
+        let mut on_progress = |progress: Progress| {
+            // Once in the recording; the pauses between looks have grown by then.
+            if let Progress::Sampling { elapsed, .. } = progress {
+                if elapsed > Duration::from_millis(500) {
+                    let _ = started.send(());
+                }
+                if elapsed > Duration::from_secs(4) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+        };
+        let recording = scope.spawn({
+            let (options, stop) = (&options, &stop);
+            move || record::run(options, stop, &mut on_progress)
+        });
+        start.recv().expect("the recording starts");
         writer.go_on();
-        let deadline = Instant::now() + Duration::from_secs(3);
-        while Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(50));
-        }
-        stop.store(true, Ordering::Relaxed);
-        recording
-            .join()
-            .expect("no panic")
-            .expect("it runs")
-            .profile
+        recording.join().expect("no panic").expect("it runs")
     });
-    let _ = profile;
+    let profile = recording.profile;
+    let with_context = |pid| {
+        let of_process = profile
+            .rows
+            .iter()
+            .filter(|row| profile.processes[profile.threads[row.thread].process].pid == pid);
+        of_process
+            .filter(|row| profile.contexts[row.context].trace_id.is_some())
+            .map(|row| row.samples)
+            .sum::<u64>()
+    };
+    assert!(with_context(other.pid) > 0);
+    assert!(with_context(writer.pid) > 0, "{:?}", recording.end);
 }

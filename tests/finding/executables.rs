@@ -3,8 +3,7 @@
 use ebpf_reader::{Error, process};
 
 use crate::compile::{Compiler, folder, program, strip};
-use crate::reader::read_all;
-use crate::take_turn;
+use crate::reader::Turn;
 use crate::writer::Writer;
 
 const CASES: [(&str, Compiler, &[&str]); 7] = [
@@ -35,25 +34,30 @@ const CASES: [(&str, Compiler, &[&str]); 7] = [
 
 #[test]
 fn however_it_is_linked() {
-    let _turn = take_turn();
+    let mut turn = Turn::take();
     let folder = folder();
-    let mut writers = Vec::new();
+    let mut programs = Vec::new();
     for compiler in [Compiler::Gcc, Compiler::Musl] {
         if !compiler.is_installed() {
             continue;
         }
         for (name, _, flags) in CASES.iter().filter(|case| case.1 == compiler) {
             let file = folder.path().join(name);
-            writers.push(Writer::start(name, &program(compiler, &file, flags), &[]));
+            programs.push(program(compiler, &file, flags));
             if *name != "static, fixed" && *name != "musl, static, fixed" {
                 let stripped = file.with_file_name(format!("{name}, stripped"));
                 std::fs::copy(&file, &stripped).expect("room for it");
                 strip(&stripped);
-                writers.push(Writer::start(&format!("{name}, stripped"), &stripped, &[]));
+                programs.push(stripped);
             }
         }
     }
-    read_all(&writers);
+    // All of them are compiled by now: they keep the CPUs busy.
+    let writers: Vec<Writer> = programs
+        .iter()
+        .map(|program| Writer::start(&program.display().to_string(), program, &[]))
+        .collect();
+    turn.read_all(&writers);
 }
 
 #[test]

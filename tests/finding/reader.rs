@@ -1,13 +1,13 @@
 //! Follows writers the way a profiler would, with each of the two samplers, and checks every sample.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ebpf_reader::Error;
 use ebpf_reader::process::{ElfFiles, Locator};
 use ebpf_reader::sample::{Event, Label, Locations, Sample, Sampler};
-use ebpf_reader::sampler::ebpf::Options;
-use ebpf_reader::sampler::{EbpfSampler, PtraceSampler};
+use ebpf_reader::sampler::{EbpfSampler, PtraceSampler, ebpf};
 
 use crate::writer::Writer;
 
@@ -18,11 +18,39 @@ const ENOUGH: u32 = 4;
 /// Names of the threads of a writer; the last one publishes nothing.
 const THREADS: [&str; 3] = ["publishes-0", "publishes-1", "silent"];
 
-/// The samplers that are allowed here.
-pub(crate) fn samplers() -> Vec<(&'static str, Box<dyn Sampler>)> {
-    let mut samplers: Vec<(&str, Box<dyn Sampler>)> = Vec::new();
-    match EbpfSampler::new(&Options::new(997)) {
-        Ok(sampler) => samplers.push(("eBPF", Box::new(sampler))),
+/// The turn of a test, with the samplers that are allowed here: tests run one after the other, as writers of
+/// two at the same time would share the CPUs. The kernel takes its time to verify the eBPF programs, so they
+/// are loaded once.
+pub(crate) struct Turn(MutexGuard<'static, Option<Vec<Reader>>>);
+
+impl Turn {
+    pub(crate) fn take() -> Self {
+        static READERS: Mutex<Option<Vec<Reader>>> = Mutex::new(None);
+        let mut readers = READERS.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.get_or_insert_with(readers_allowed);
+        Self(readers)
+    }
+
+    /// One reader for each sampler.
+    pub(crate) fn readers(&mut self) -> &mut [Reader] {
+        self.0.as_deref_mut().unwrap_or_default()
+    }
+
+    /// Reads writers that publish already, with each sampler.
+    pub(crate) fn read_all(&mut self, writers: &[Writer]) {
+        for reader in self.readers() {
+            for writer in writers {
+                reader.follow(writer.pid);
+            }
+            reader.expect_right(writers);
+        }
+    }
+}
+
+fn readers_allowed() -> Vec<Reader> {
+    let mut readers = Vec::new();
+    match EbpfSampler::new(&ebpf::Options::new(997)) {
+        Ok(sampler) => readers.push(Reader::new("eBPF", Box::new(sampler))),
         Err(Error::Permission { needs, .. }) => crate::report(&format!("skipped: needs {needs}")),
         Err(error @ Error::Unsupported { .. }) => {
             crate::report(&format!("skipped: {}", error.one_line()));
@@ -30,25 +58,14 @@ pub(crate) fn samplers() -> Vec<(&'static str, Box<dyn Sampler>)> {
         Err(error) => panic!("{}", error.one_line()),
     }
     let sampler = PtraceSampler::new(499).expect("every kernel has ptrace");
-    samplers.push(("ptrace", Box::new(sampler)));
-    samplers
-}
-
-/// Reads writers that publish already, with each sampler.
-pub(crate) fn read_all(writers: &[Writer]) {
-    for (name, sampler) in samplers() {
-        let mut reader = Reader::new(name, sampler);
-        for writer in writers {
-            reader.follow(writer.pid);
-        }
-        reader.expect_right(writers);
-    }
+    readers.push(Reader::new("ptrace", Box::new(sampler)));
+    readers
 }
 
 /// One sampler, the processes that it follows, and where those keep their pointers.
 pub(crate) struct Reader {
     name: &'static str,
-    sampler: Box<dyn Sampler>,
+    sampler: Box<dyn Sampler + Send>,
     files: ElfFiles,
     locators: HashMap<u32, (Locator, Locations)>,
 }
@@ -58,7 +75,7 @@ pub(crate) struct Reader {
 struct Tally([u32; THREADS.len()]);
 
 impl Reader {
-    pub(crate) fn new(name: &'static str, sampler: Box<dyn Sampler>) -> Self {
+    fn new(name: &'static str, sampler: Box<dyn Sampler + Send>) -> Self {
         Self {
             name,
             sampler,
@@ -93,6 +110,9 @@ impl Reader {
     /// right. The writers publish already, which need not be known here yet.
     pub(crate) fn expect_right(&mut self, writers: &[Writer]) {
         let start = Instant::now();
+        // Those of earlier calls are gone.
+        self.locators
+            .retain(|pid, _| writers.iter().any(|writer| writer.pid == *pid));
         // What is found is found before the first sample that counts.
         loop {
             let is_quiet = self.refresh() == 0;
@@ -115,6 +135,7 @@ impl Reader {
                 self.locators
             );
         }
+        let located = start.elapsed();
         let from_now = monotonic_ns();
         let mut tallies: HashMap<u32, Tally> = HashMap::new();
         let enough = |tallies: &HashMap<u32, Tally>| {
@@ -156,6 +177,12 @@ impl Reader {
                 })
                 .expect("sampling works");
         }
+        crate::report(&format!(
+            "{} processes read with {}: located in {located:.1?}, sampled in {:.1?}",
+            writers.len(),
+            self.name,
+            start.elapsed() - located
+        ));
     }
 
     /// Delivers samples; the processes that executed another program.

@@ -11,8 +11,7 @@ use crate::compile::{
     Compiler, DESCRIPTORS, GENERAL_DYNAMIC, INITIAL_EXEC, LARGE, folder, has_linker, host, object,
     program,
 };
-use crate::reader::read_all;
-use crate::take_turn;
+use crate::reader::Turn;
 use crate::writer::Writer;
 
 /// Where a shared object's block is expected.
@@ -40,15 +39,29 @@ fn expect(writer: &Writer, block: Block, count: usize) {
     }
 }
 
+/// Starts the writers, which have one place each, and reads them. All of them are compiled by now: they keep
+/// the CPUs busy.
+fn read_cases(turn: &mut Turn, cases: Vec<(String, Command, Block)>) {
+    let writers: Vec<Writer> = cases
+        .into_iter()
+        .map(|(name, mut command, block)| {
+            let writer = Writer::run(&name, &mut command);
+            expect(&writer, block, 1);
+            writer
+        })
+        .collect();
+    turn.read_all(&writers);
+}
+
 const NO_SURPLUS: (&str, &str) = ("GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=0");
 
 #[test]
 fn loaded_at_run_time() {
-    let _turn = take_turn();
+    let mut turn = Turn::take();
     let folder = folder();
     let path = |name: &str| folder.path().join(name);
-    let mut writers = Vec::new();
-    for (compiler, cases) in [
+    let mut cases: Vec<(String, Command, Block)> = Vec::new();
+    for (compiler, of_compiler) in [
         (
             Compiler::Gcc,
             &[
@@ -85,37 +98,37 @@ fn loaded_at_run_time() {
             continue;
         }
         let host = host(compiler, &path(&format!("{compiler:?}")), &[]);
-        for (name, flags, block) in cases {
+        for (name, flags, block) in of_compiler {
             let linker = flags.iter().find_map(|flag| flag.strip_prefix("-fuse-ld="));
             let linker = linker.map(|linker| if linker == "lld" { "ld.lld" } else { linker });
             if linker.is_some_and(|linker| !has_linker(linker)) {
                 continue;
             }
             let object = object(compiler, &path(name), flags);
-            let file = object.to_str().expect("UTF-8");
-            let writer = Writer::start(name, &host, &["open", file]);
-            expect(&writer, *block, 1);
-            writers.push(writer);
-            if *name == "descriptors" {
-                let name = "descriptors, without a reserve";
+            let load = || {
                 let mut command = Command::new(&host);
-                command.args(["open", file]).env(NO_SURPLUS.0, NO_SURPLUS.1);
-                let writer = Writer::run(name, &mut command);
-                expect(&writer, Block::Dynamic, 1);
-                writers.push(writer);
+                command.arg("open").arg(&object);
+                command
+            };
+            cases.push(((*name).to_owned(), load(), *block));
+            if *name == "descriptors" {
+                let mut command = load();
+                command.env(NO_SURPLUS.0, NO_SURPLUS.1);
+                let name = "descriptors, without a reserve".to_owned();
+                cases.push((name, command, Block::Dynamic));
             }
         }
     }
-    read_all(&writers);
+    read_cases(&mut turn, cases);
 }
 
 #[test]
 fn linked_and_preloaded() {
-    let _turn = take_turn();
+    let mut turn = Turn::take();
     let folder = folder();
     let path = |name: &str| folder.path().join(name);
     let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-    let mut writers = Vec::new();
+    let mut cases = Vec::new();
     for compiler in [Compiler::Gcc, Compiler::Musl] {
         if !compiler.is_installed() {
             continue;
@@ -150,14 +163,11 @@ fn linked_and_preloaded() {
                 &["-DLINKED", &text(&object)],
             );
             let name = format!("{compiler:?}, linked, {model}");
-            let writer = Writer::start(&name, &program, &[]);
-            expect(&writer, block, 1);
-            writers.push(writer);
-
+            cases.push((name, Command::new(program), block));
             let name = format!("{compiler:?}, preloaded, {model}");
-            let writer = Writer::run(&name, Command::new(&preloading).env("LD_PRELOAD", &object));
-            expect(&writer, block, 1);
-            writers.push(writer);
+            let mut command = Command::new(&preloading);
+            command.env("LD_PRELOAD", &object);
+            cases.push((name, command, block));
         }
         // Defined in an object that does not use them, and used by the executable.
         let object = object(
@@ -170,16 +180,15 @@ fn linked_and_preloaded() {
             &path(&format!("{compiler:?}-user")),
             &["-DLINKED", "-DEXTERN", "block.c", &text(&object)],
         );
-        let writer = Writer::start(&format!("{compiler:?}, used from outside"), &program, &[]);
-        expect(&writer, Block::Static, 1);
-        writers.push(writer);
+        let name = format!("{compiler:?}, used from outside");
+        cases.push((name, Command::new(program), Block::Static));
     }
-    read_all(&writers);
+    read_cases(&mut turn, cases);
 }
 
 #[test]
 fn several_modules_with_the_symbols() {
-    let _turn = take_turn();
+    let mut turn = Turn::take();
     if !Compiler::Gcc.is_installed() || !has_linker("ld.lld") {
         return;
     }
@@ -217,7 +226,7 @@ fn several_modules_with_the_symbols() {
     command.args(arguments).env(NO_SURPLUS.0, NO_SURPLUS.1);
     writers.push(Writer::run("two objects", &mut command));
     expect(&writers[2], Block::Dynamic, 2);
-    read_all(&writers);
+    turn.read_all(&writers);
 
     // More than are looked at.
     let arguments: Vec<&str> = objects.iter().flat_map(|object| ["open", object]).collect();

@@ -1,6 +1,10 @@
 //! The command line: what can be done, and one file for each of it, with its arguments and its steps.
 
+mod check;
+mod diff;
+mod printing;
 mod record;
+mod selection;
 mod threads;
 
 use std::time::Duration;
@@ -31,6 +35,14 @@ enum Action {
     /// otel-profiling. Needs CAP_BPF and CAP_PERFMON (and CAP_SYS_PTRACE for other users' processes), or --ptrace.
     Record(record::Record),
 
+    /// Check whether a program publishes what profilers look for
+    ///
+    /// Judges a running process, an ELF file, or a command by each rule of the published layouts, and says what to do
+    /// about each that is broken. The threads of a process are looked at while they stand still; it needs to be of
+    /// the same user, or CAP_SYS_PTRACE. Exit status: 0 if all rules that apply pass, 1 if one is broken, 2 if the
+    /// target cannot be checked.
+    Check(check::Check),
+
     /// Show what every thread of a process publishes right now, without eBPF
     ///
     /// Prints for each thread its trace and span id, attributes and custom labels. A running thread is stopped with
@@ -38,6 +50,12 @@ enum Action {
     /// stopped if its system call goes on afterwards, and otherwise marked as not read. Needs the same user or
     /// CAP_SYS_PTRACE.
     Threads(threads::Threads),
+
+    /// Compare two profiles, or two values of an attribute in one
+    ///
+    /// Lists the functions whose share of the CPU time has changed most. Shares are compared, so the recordings may
+    /// differ in length and load. Reads pprof files, of other profilers too, and OpenTelemetry's.
+    Diff(diff::Compare),
 }
 
 impl Cli {
@@ -45,10 +63,17 @@ impl Cli {
     pub(crate) fn run(self) -> Result<()> {
         match self.action {
             Action::Record(record) => record.run(),
+            Action::Check(check) => check.run(),
             Action::Threads(threads) => threads.run(),
+            Action::Diff(compare) => compare.run(),
         }
     }
 }
+
+/// Ends the program with this exit status; everything has been said already.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("exit status {0}")]
+pub(crate) struct Status(pub(crate) u8);
 
 /// A time that is more than nothing.
 fn seconds(text: &str) -> Result<Duration, String> {

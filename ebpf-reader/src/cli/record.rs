@@ -1,7 +1,7 @@
 //! `ebpf-reader record`: from arguments to report, file and exit status.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,13 +10,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use ebpf_reader::Error;
-use ebpf_reader::output::Output;
-use ebpf_reader::profile::{By, Filter};
+use ebpf_reader::label_style::LabelStyle;
+use ebpf_reader::output::{self, Format, Output};
+use ebpf_reader::profile::{By, Profile};
 use ebpf_reader::record::{self, Backend, DEFAULT_FREQUENCY_HZ, End, Options, Progress, Recording};
-use ebpf_reader::report::{self, Table};
+use ebpf_reader::report::{self, Coverage, Table};
 use ebpf_reader::unwind::Unwinding;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::printing::{print, readers_may_leave};
+use super::selection::Selection;
 use crate::message::tell;
 
 /// Exit status of a program that was interrupted.
@@ -28,6 +31,18 @@ pub(crate) struct Record {
     /// Process to follow; may be given more than once
     #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
     pids: Vec<u32>,
+
+    /// Sample every process of the machine
+    #[arg(short, long, conflicts_with = "ptrace")]
+    all: bool,
+
+    /// Follow the processes of a control group: its path, or its name under /sys/fs/cgroup
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+
+    /// Also count the time in which threads wait or lack a CPU; time in .await belongs to no thread
+    #[arg(long, conflicts_with = "ptrace")]
+    off_cpu: bool,
 
     /// Samples per second and CPU
     #[arg(long = "freq", value_name = "HZ", default_value_t = DEFAULT_FREQUENCY_HZ)]
@@ -41,15 +56,22 @@ pub(crate) struct Record {
     #[arg(long)]
     json: bool,
 
-    /// Report CPU time by the values of this attribute or label instead of by trace
-    #[arg(long, value_name = "NAME")]
-    by: Option<String>,
+    /// What the report's rows are: trace, span, span-name, process, service, or the name of an attribute or label
+    #[arg(long, value_name = "NAME", default_value = "trace")]
+    by: String,
 
-    /// Rows to list in the table; the others are summed up in one line
+    /// Rows to list in the report; the others are summed up in one line
     #[arg(long, value_name = "N", default_value_t = 30)]
     rows: usize,
 
-    /// Also write a profile: pprof (.pb.gz), flame graph (.svg), folded stacks (.folded) or the report (.json)
+    /// Report the stacks whose CPU time has no trace, most expensive first, instead of a table
+    #[arg(long)]
+    coverage: bool,
+
+    #[command(flatten)]
+    selection: Selection,
+
+    /// Also write a profile; "-" writes it to standard output in place of the report
     #[arg(short, long = "output", value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -57,6 +79,19 @@ pub(crate) struct Record {
     /// whichever is right for a program
     #[arg(long, value_name = "WAY", value_enum, default_value_t)]
     unwind: Unwind,
+
+    /// Format of the profile: pprof, otlp, otlp.gz, svg, folded or json; without it, the file's name tells (.pb.gz,
+    /// .otlp, .otlp.gz, .svg, .folded, .json)
+    #[arg(long, value_name = "FORMAT", requires = "output")]
+    format: Option<Format>,
+
+    /// Write a file for each value of this attribute or label: FILE-VALUE.svg
+    #[arg(long, value_name = "NAME", requires = "output")]
+    split_by: Option<String>,
+
+    /// How labels are named in pprof and OTLP: otel, parca or pyroscope
+    #[arg(long, value_name = "STYLE", default_value = "otel")]
+    label_style: LabelStyle,
 
     /// Sample by stopping the threads with ptrace, which needs no privileges but disturbs the processes
     #[arg(long)]
@@ -90,12 +125,11 @@ impl Record {
     /// Records, reports and writes; an error is what makes the exit status fail.
     pub(crate) fn run(self) -> Result<()> {
         // Before anything is sampled: a recording must not be lost for a mistyped name.
-        let output = self.output.as_deref().map(Output::create).transpose()?;
-        let options = self.options(
-            output
-                .as_ref()
-                .is_some_and(|output| output.format().has_symbols()),
-        );
+        let destination = self.destination()?;
+        let has_symbols = destination
+            .as_ref()
+            .is_some_and(|destination| destination.format().has_symbols());
+        let options = self.options(has_symbols || self.coverage);
         let stop = stop_on_signals()?;
 
         let bar = progress_bar(self.duration);
@@ -105,17 +139,20 @@ impl Record {
         note_the_end(&recording);
 
         // Both are tried, whatever becomes of the other.
-        let printed = self.print(&recording);
-        if let (Some(output), Some(path)) = (output, &self.output) {
-            output.write(&recording.profile)?;
-            tell("note", format_args!("wrote {}", path.display()));
+        let printed = match destination {
+            Some(Destination::StandardOutput(_)) => Ok(()),
+            _ => self.print(&recording.profile),
+        };
+        if let Some(destination) = destination {
+            destination.write(&self, &recording.profile)?;
         }
         printed.context("cannot print the report")?;
 
         if let End::Failed(error) = recording.end {
             return Err(error.into());
         }
-        if !recording.found_symbols {
+        let need_none = self.all || self.cgroup.is_some();
+        if !recording.found_symbols && !need_none {
             bail!(Error::NoSymbols {
                 program: "the command".to_owned(),
             });
@@ -123,20 +160,46 @@ impl Record {
         Ok(())
     }
 
-    fn print(&self, recording: &Recording) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        let printed = if self.json {
-            writeln!(out, "{}", report::json(&recording.profile, &Filter::all()))
-        } else {
-            let by = By::parse(self.by.as_deref().unwrap_or("trace"));
-            let table = Table::by(&recording.profile, by);
-            writeln!(out, "{}", table.rows(self.rows))
+    fn destination(&self) -> Result<Option<Destination>> {
+        let Some(path) = &self.output else {
+            return Ok(None);
         };
-        match printed.and_then(|()| out.flush()) {
-            // Who reads the report has seen enough of it.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result,
+        let format = match self.format {
+            Some(format) => format,
+            None if path.as_os_str() == "-" => bail!("-o - needs --format"),
+            None => Format::of(path)?,
+        };
+        if path.as_os_str() == "-" {
+            if self.split_by.is_some() {
+                bail!("--split-by writes files: name one with -o");
+            }
+            return Ok(Some(Destination::StandardOutput(format)));
         }
+        let output = Output::create_as(path, format)?;
+        Ok(Some(match &self.split_by {
+            // Its folder can be written to; how the files are called is not known yet.
+            Some(name) => Destination::Files(name.clone(), path.clone(), format),
+            None => Destination::File(Box::new(output), path.clone()),
+        }))
+    }
+
+    fn print(&self, profile: &Profile) -> io::Result<()> {
+        let filter = self.selection.filter();
+        let report = if self.coverage {
+            let coverage = Coverage::new(&profile.select(&filter)).stacks(self.rows);
+            match self.json {
+                true => coverage.json(),
+                false => coverage.to_string(),
+            }
+        } else if self.json {
+            report::json(profile, &filter)
+        } else {
+            let profile = profile.select(&filter);
+            Table::by(&profile, By::parse(&self.by))
+                .rows(self.rows)
+                .to_string()
+        };
+        print(&report)
     }
 
     /// The options of the recording.
@@ -152,8 +215,61 @@ impl Record {
             .unwinding(self.unwind.into())
             .symbols(symbols);
         options.pids.clone_from(&self.pids);
+        options.everything = self.all;
+        options.cgroup.clone_from(&self.cgroup);
+        options.off_cpu = self.off_cpu;
         options.duration = self.duration;
         options
+    }
+}
+
+/// Where the profile goes.
+#[derive(Debug)]
+enum Destination {
+    StandardOutput(Format),
+    File(Box<Output>, PathBuf),
+    /// One for each value of an attribute.
+    Files(String, PathBuf, Format),
+}
+
+impl Destination {
+    fn format(&self) -> Format {
+        match self {
+            Self::StandardOutput(format) | Self::Files(_, _, format) => *format,
+            Self::File(output, _) => output.format(),
+        }
+    }
+
+    fn write(self, record: &Record, profile: &Profile) -> Result<()> {
+        let filter = record.selection.filter();
+        let style = record.label_style;
+        match self {
+            Self::StandardOutput(format) => {
+                let out = io::stdout().lock();
+                readers_may_leave(format.write(profile, &filter, style, out))
+                    .context("cannot write to standard output")?;
+            }
+            Self::File(output, path) => {
+                output.filter(filter).label_style(style).write(profile)?;
+                tell("note", format_args!("wrote {}", path.display()));
+            }
+            Self::Files(name, path, format) => {
+                let profile = profile.select(&filter);
+                let groups = profile.by_label(&name);
+                if groups.is_empty() {
+                    bail!("no sample has {}: no file was written", name.escape_debug());
+                }
+                let values: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+                for (file, value) in output::split(&path, format, &values).iter().zip(values) {
+                    Output::create_as(file, format)?
+                        .filter(record.selection.filter().attribute(&name, value))
+                        .label_style(style)
+                        .write(&profile)?;
+                    tell("note", format_args!("wrote {}", file.display()));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

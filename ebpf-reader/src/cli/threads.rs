@@ -28,7 +28,7 @@ pub(crate) struct Threads {
 }
 
 /// Clears a terminal, and goes to its first line.
-const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+const CLEAR: &str = "\x1b[H\x1b[2J";
 
 impl Threads {
     /// Looks and prints; an error is what makes the exit status fail.

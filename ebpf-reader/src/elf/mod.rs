@@ -16,6 +16,7 @@ mod symtab;
 
 use std::io;
 
+use object::elf;
 use otel_profiling::abi::custom_labels;
 
 pub use bytes::Bytes;
@@ -131,13 +132,20 @@ impl Elf {
         }
         let needs_symtab = dynamic.is_none() || always_symtab;
         // Of a file that can do without it, damaged section headers do not matter.
-        let symtab = match Symtab::read(bytes, headers.sections) {
+        let symtab = match Symtab::read(bytes, headers.sections, elf::SHT_SYMTAB) {
             Err(_) if !needs_symtab => None,
             symtab => symtab?,
         };
         if let Some(symtab) = symtab.filter(|_| needs_symtab) {
             for (found, named) in symtab.find(bytes, names)?.into_iter().zip(&mut named) {
                 named.in_symtab = found;
+            }
+        }
+        if always_symtab
+            && let Some(dynsym) = Symtab::read(bytes, headers.sections, elf::SHT_DYNSYM)?
+        {
+            for (found, named) in dynsym.find(bytes, names)?.into_iter().zip(&mut named) {
+                named.in_dynsym = found;
             }
         }
         let [thread_context, custom_labels, custom_labels_version] = named;

@@ -26,6 +26,8 @@ pub struct Reference {
     pub vaddr: u64,
     /// What is filled in.
     pub access: Access,
+    /// Whether the relocation names the symbol. If not, it is one against the file's own segment.
+    pub is_named: bool,
 }
 
 /// How code gets from a [`Reference`] to the address in the running thread.
@@ -116,6 +118,7 @@ impl Elf {
                             pointer,
                             vaddr,
                             access,
+                            is_named: matches!(target, Target::Named(_)),
                         });
                     }
                     Ok(found.len() < MAX_REFERENCES)

@@ -74,6 +74,9 @@ impl Symbol {
 pub struct Named {
     /// Its definition in `.dynsym`, as a hash table leads to it.
     pub exported: Option<Symbol>,
+    /// Its definition in `.dynsym`, whether or not a hash table leads to it. Looked for only by
+    /// [`Elf::read_with_symtab`](super::Elf::read_with_symtab), and if there are section headers.
+    pub in_dynsym: Option<Symbol>,
     /// Its definition in `.symtab`. Looked for only if there is no `.dynsym`, or by
     /// [`Elf::read_with_symtab`](super::Elf::read_with_symtab).
     pub in_symtab: Option<Symbol>,

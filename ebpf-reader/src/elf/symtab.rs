@@ -18,10 +18,11 @@ pub(super) struct Symtab {
 }
 
 impl Symtab {
-    /// Finds the table by the section headers; `None` if it was stripped.
+    /// Finds the table of type `SHT_SYMTAB` or `SHT_DYNSYM` by the section headers; `None` if it was stripped.
     pub(super) fn read<B: Bytes + ?Sized>(
         bytes: &B,
         table: SectionTable,
+        kind: u32,
     ) -> Result<Option<Self>, ElfError> {
         if table.offset == 0 {
             return Ok(None);
@@ -40,7 +41,7 @@ impl Symtab {
             read_table(bytes, table.offset, count, "the section headers")?;
         let Some(symbols) = sections
             .iter()
-            .find(|section| section.sh_type.get(LE) == elf::SHT_SYMTAB)
+            .find(|section| section.sh_type.get(LE) == kind)
         else {
             return Ok(None);
         };

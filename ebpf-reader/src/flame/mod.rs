@@ -27,7 +27,12 @@ const BETWEEN: char = '\u{1}';
 /// frame.
 pub fn folded(profile: &Profile, filter: &Filter) -> Vec<(String, u64)> {
     let selected = profile.select(filter);
-    let in_time = selected.has_off_cpu();
+    let counted = selected.rows.iter().any(|row| row.samples > 0);
+    folded_in(&selected, selected.has_off_cpu() || !counted)
+}
+
+/// Folded stacks of all samples, in nanoseconds or in samples.
+pub(crate) fn folded_in(selected: &Profile, in_time: bool) -> Vec<(String, u64)> {
     let names: Vec<Vec<String>> = selected
         .locations
         .iter()

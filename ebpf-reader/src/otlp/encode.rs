@@ -14,7 +14,7 @@ use crate::profile::{Filter, Process, Profile, Row};
 use crate::sample::Activity;
 
 /// Attribute of samples off the CPU that says why the thread did not run.
-pub(super) const ACTIVITY: &str = "thread.activity";
+pub(crate) const ACTIVITY: &str = "thread.activity";
 
 /// Name of the instrumentation scope.
 const SCOPE: &str = "ebpf_reader";

@@ -13,6 +13,7 @@
 mod dictionary;
 mod encode;
 
+pub(crate) use encode::ACTIVITY;
 pub use encode::encode;
 pub use opentelemetry_proto::tonic::profiles::v1development as proto;
 

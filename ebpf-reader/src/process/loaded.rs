@@ -1,13 +1,14 @@
 //! The files that a process has mapped executable: its program and shared objects, and where they begin.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 
-use super::maps::{self, Mapping};
+use super::maps::{self, Line, Mapping};
 use super::memory::Memory;
 use crate::elf::{Elf, Kind};
+use crate::error::Error;
 
 /// Different files that are looked at in one process.
 const MAX_FILES: usize = 2048;
@@ -17,6 +18,9 @@ const MAX_MAPPINGS: u32 = 16;
 const MAX_MODULES: usize = 4096;
 /// Entries of the dynamic segment that are looked at.
 const MAX_DYNAMIC_ENTRIES: u64 = 512;
+
+/// First and last mappings that are remembered.
+const ANCHORS: usize = 4;
 
 const DT_DEBUG: u64 = 21;
 const AT_ENTRY: u64 = 9;
@@ -28,30 +32,17 @@ pub(super) struct Executable {
     pub(super) mappings: Vec<Mapping>,
     /// Changes when any of them does.
     pub(super) fingerprint: u64,
+    /// Addresses of the first and the last mappings of any kind: of the program, and of what the kernel gives
+    /// to each process. None of them: the process has no memory any more.
+    pub(super) anchors: Vec<u64>,
 }
 
 impl Executable {
-    /// Takes them from the text of `/proc/PID/maps`.
-    pub(super) fn parse(text: &[u8]) -> Self {
-        let mut mappings = Vec::new();
-        let mut of_file: HashMap<((u32, u32), u64), u32> = HashMap::new();
-        let mut fingerprint = DefaultHasher::new();
-        for line in maps::lines(text).filter(|line| line.executable && line.is_file()) {
-            let file = (line.device, line.inode);
-            if of_file.len() >= MAX_FILES && !of_file.contains_key(&file) {
-                continue;
-            }
-            let count = of_file.entry(file).or_default();
-            *count += 1;
-            if *count <= MAX_MAPPINGS {
-                (file, line.start, line.end, line.offset).hash(&mut fingerprint);
-                mappings.push(line.to_mapping());
-            }
-        }
-        Self {
-            mappings,
-            fingerprint: fingerprint.finish(),
-        }
+    /// Those of a process.
+    pub(super) fn read(pid: u32) -> Result<Self, Error> {
+        let mut collected = Collected::default();
+        maps::visit(pid, |line| collected.add(line))?;
+        Ok(collected.finish())
     }
 
     /// Whether an address lies in one of them.
@@ -66,17 +57,49 @@ impl Executable {
     }
 }
 
-/// Some addresses that are mapped, from the text of `/proc/PID/maps`: of the program and, in the end, of what
-/// the kernel gives to each process.
-pub(super) fn anchors(text: &[u8]) -> Vec<u64> {
-    let mut lines = text
-        .split(|&byte| byte == b'\n')
-        .filter(|line| !line.is_empty());
-    let first: Vec<_> = lines.by_ref().take(4).collect();
-    let last = lines.rev().take(4);
-    let both = first.into_iter().chain(last);
-    both.flat_map(|line| maps::lines(line).map(|line| line.start))
-        .collect()
+/// What was seen of a process's mappings.
+#[derive(Default)]
+struct Collected {
+    mappings: Vec<Mapping>,
+    of_file: HashMap<((u32, u32), u64), u32>,
+    fingerprint: DefaultHasher,
+    first: Vec<u64>,
+    last: VecDeque<u64>,
+}
+
+impl Collected {
+    fn add(&mut self, line: Line<'_>) {
+        if self.first.len() < ANCHORS {
+            self.first.push(line.start);
+        } else {
+            self.last.push_back(line.start);
+            if self.last.len() > ANCHORS {
+                self.last.pop_front();
+            }
+        }
+        if !line.executable || !line.is_file() {
+            return;
+        }
+        let file = (line.device, line.inode);
+        if self.of_file.len() >= MAX_FILES && !self.of_file.contains_key(&file) {
+            return;
+        }
+        let count = self.of_file.entry(file).or_default();
+        if *count < MAX_MAPPINGS {
+            *count += 1;
+            (file, line.start, line.end, line.offset).hash(&mut self.fingerprint);
+            self.mappings.push(line.to_mapping());
+        }
+    }
+
+    fn finish(mut self) -> Executable {
+        self.first.extend(self.last);
+        Executable {
+            mappings: self.mappings,
+            fingerprint: self.fingerprint.finish(),
+            anchors: self.first,
+        }
+    }
 }
 
 /// What has to be added to the addresses of a file to get those in the process, from one of its executable
@@ -159,7 +182,7 @@ mod tests {
     #[test]
     fn this_test_and_its_libraries_are_found_where_they_are() {
         let pid = std::process::id();
-        let executable = Executable::parse(&maps::read_text(pid).unwrap());
+        let executable = Executable::read(pid).unwrap();
         let here = this_test_and_its_libraries_are_found_where_they_are as fn() as usize as u64;
         assert!(executable.contains(here));
         assert!(!executable.contains(&raw const here as u64));
@@ -182,6 +205,14 @@ mod tests {
 
     #[test]
     fn what_is_looked_at_is_bounded() {
+        let parse = |text: &str| {
+            let mut collected = Collected::default();
+            let lines = text.lines().map(str::as_bytes);
+            lines
+                .filter_map(maps::parse_line)
+                .for_each(|line| collected.add(line));
+            collected.finish()
+        };
         let mut text = String::new();
         for n in 0..100_000_u64 {
             let start = 0x1000_0000 + n * 0x2000;
@@ -193,14 +224,15 @@ mod tests {
                 start + 0x2000,
             );
         }
-        let executable = Executable::parse(text.as_bytes());
+        let executable = parse(&text);
         assert_eq!(
             executable.mappings.len(),
             MAX_MAPPINGS as usize + MAX_FILES - 1
         );
-        let again = Executable::parse(text.as_bytes());
+        let again = parse(&text);
         assert_eq!(executable.fingerprint, again.fingerprint);
-        let other = Executable::parse(text.replace("10000000-", "10000001-").as_bytes());
+        let other = parse(&text.replace("10000000-", "10000001-"));
         assert_ne!(executable.fingerprint, other.fingerprint);
+        assert_eq!(executable.anchors.len(), 2 * ANCHORS);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::files::{ElfFiles, Facts};
 use super::loaded::{self, Executable};
-use super::maps::{self, Mapping};
+use super::maps::Mapping;
 use super::memory::Memory;
 use super::modules::open_mapped;
 use super::resolve::Process;
@@ -117,13 +117,11 @@ impl Locator {
                 *self = Self::new(self.pid);
                 self.memory = Some(Memory::open(self.pid)?);
             }
-            let text = maps::read_text(self.pid)?;
-            if text.is_empty() && !is_alive(self.pid) {
+            let executable = Executable::read(self.pid)?;
+            if executable.anchors.is_empty() && !is_alive(self.pid) {
                 return Err(Error::NoSuchProcess { pid: self.pid });
             }
-            let executable = Executable::parse(&text);
-            self.anchors = loaded::anchors(&text);
-            drop(text);
+            self.anchors.clone_from(&executable.anchors);
             let is_new = self.fingerprint != Some(executable.fingerprint);
             if is_new || !self.settled {
                 self.found = self.look(&executable, files)?;

@@ -157,13 +157,17 @@ fn skip_line(lines: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
-/// The text of `/proc/PID/maps`.
-pub(super) fn read_text(pid: u32) -> Result<Vec<u8>, Error> {
-    let mut text = Vec::new();
-    File::open(format!("/proc/{pid}/maps"))
-        .and_then(|file| file.take(MAX_SIZE).read_to_end(&mut text))
-        .map_err(|error| unreadable(pid, "read the mappings", "CAP_SYS_PTRACE", error))?;
-    Ok(text)
+/// Calls `visit` with each mapping of `pid`; none of them costs memory.
+pub(super) fn visit(pid: u32, mut visit: impl FnMut(Line<'_>)) -> Result<(), Error> {
+    let unreadable = |error| unreadable(pid, "read the mappings", "CAP_SYS_PTRACE", error);
+    let file = File::open(format!("/proc/{pid}/maps")).map_err(unreadable)?;
+    let lines = BufReader::with_capacity(MAX_LINE, file).take(MAX_SIZE);
+    each_line(lines, |line| {
+        parse_line(line).into_iter().for_each(&mut visit);
+        ControlFlow::Continue(())
+    })
+    .map_err(unreadable)?;
+    Ok(())
 }
 
 /// One line, of which only the numbers have been understood: of 100,000 lines few matter.
@@ -197,13 +201,8 @@ impl Line<'_> {
     }
 }
 
-/// The lines that have the form of a mapping.
-pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
-    text.split(|&byte| byte == b'\n').filter_map(parse_line)
-}
-
 /// `start-end perms offset major:minor inode      name`
-fn parse_line(line: &[u8]) -> Option<Line<'_>> {
+pub(super) fn parse_line(line: &[u8]) -> Option<Line<'_>> {
     let mut fields = line.splitn(6, |&byte| byte == b' ');
     let (start, end) = split_once(fields.next()?, b'-')?;
     let permissions = fields.next()?;

@@ -54,6 +54,13 @@ pub fn is_alive(pid: u32) -> bool {
     stat(pid).is_some_and(|stat| !matches!(stat.state, b'Z' | b'X'))
 }
 
+/// When a process started, as a CLOCK_BOOTTIME in nanoseconds; `None` when it is gone.
+pub(crate) fn started_ns(pid: u32) -> Option<u64> {
+    // USER_HZ is 100 wherever this runs.
+    const NS_PER_TICK: u64 = 10_000_000;
+    crate::sampler::procfs::stat(pid).map(|stat| stat.started.saturating_mul(NS_PER_TICK))
+}
+
 /// The process of a thread: itself if it is the process's first one. `None` when it is gone.
 pub fn of_thread(tid: u32) -> Option<u32> {
     let status = fs::read(format!("/proc/{tid}/status")).ok()?;

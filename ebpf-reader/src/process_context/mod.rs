@@ -4,7 +4,7 @@
 //! Everything here is written by the other process: sizes are bounded, and nothing is taken for granted.
 //! What is kept of one process is less than a quarter of a megabyte, whatever it publishes.
 
-mod payload;
+pub(crate) mod payload;
 mod read;
 mod service;
 

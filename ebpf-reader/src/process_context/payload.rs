@@ -13,11 +13,11 @@ use super::ProcessContext;
 
 /// The message of OTEP 4719, which opentelemetry-proto does not have.
 #[derive(Clone, PartialEq, Message)]
-struct Payload {
+pub(crate) struct Payload {
     #[prost(message, optional, tag = "1")]
-    resource: Option<Resource>,
+    pub(crate) resource: Option<Resource>,
     #[prost(message, repeated, tag = "2")]
-    attributes: Vec<KeyValue>,
+    pub(crate) attributes: Vec<KeyValue>,
 }
 
 /// Attributes of each kind that are kept.

@@ -407,9 +407,11 @@ mod tests {
     #[test]
     fn the_latest_process_context_counts() {
         let context = |published_at, name: &str| {
-            let mut context = crate::process_context::ProcessContext::default();
-            context.published_at = published_at;
-            context.resource = vec![("service.name".to_owned(), name.to_owned())];
+            let context = crate::process_context::ProcessContext {
+                published_at,
+                resource: vec![("service.name".to_owned(), name.to_owned())],
+                ..Default::default()
+            };
             Some(context)
         };
         let mut parts = [with_off_cpu(), with_off_cpu(), with_off_cpu()];

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A started program. It is ended when this is dropped.
 #[derive(Debug)]
-pub(super) struct Command {
+pub(crate) struct Command {
     child: Child,
     over: bool,
 }
@@ -25,7 +25,7 @@ pub(super) struct Command {
 impl Command {
     /// Starts a program. Its standard output goes to standard error: the reader's own standard output holds
     /// nothing but the report.
-    pub(super) fn start(command: &[OsString]) -> Result<Self, Error> {
+    pub(crate) fn start(command: &[OsString]) -> Result<Self, Error> {
         let (program, arguments) = command.split_first().ok_or(Error::NothingToRecord)?;
         let failed = |error| Error::io(format!("start {}", program.display()), error);
         let output = io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
@@ -37,13 +37,13 @@ impl Command {
         Ok(Self { child, over: false })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Ends the program if it still runs, and says how it ended. To be called after the sampler is gone: a tracer
     /// in this process may have waited for the program already, and then nobody knows any more.
-    pub(super) fn end(mut self) -> Option<ExitStatus> {
+    pub(crate) fn end(mut self) -> Option<ExitStatus> {
         self.over = true;
         self.finish()
     }

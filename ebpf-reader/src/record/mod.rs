@@ -1,10 +1,13 @@
 //! One recording: follows processes, takes samples until it is told to stop, and makes a profile of them.
 
-mod command;
+mod cgroup;
+pub(crate) mod command;
+mod looks;
 mod session;
 mod targets;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -37,6 +40,16 @@ pub enum Backend {
 pub struct Options {
     /// Processes to follow, with the children that they have and will have.
     pub pids: Vec<u32>,
+    /// Sample every process of the machine but this one, kernel threads too. By eBPF only.
+    pub everything: bool,
+    /// Also follow the processes of a control group and of the groups inside it, present and future: the path of
+    /// its folder, or its name under /sys/fs/cgroup. A process that leaves it is still followed.
+    pub cgroup: Option<PathBuf>,
+    /// Also count how long threads did not run, and whether they waited or only lacked a CPU. By eBPF only.
+    ///
+    /// A wait that had begun before the recording is not counted; one that lasts longer than the recording
+    /// counts up to its end. Time in which a task of an async runtime waits (`.await`) belongs to no thread.
+    pub off_cpu: bool,
     /// A program to start and follow, with its arguments. What it prints goes to standard error.
     pub command: Vec<OsString>,
     /// Samples a second of a thread that uses its CPU all the time.
@@ -59,6 +72,9 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             pids: Vec::new(),
+            everything: false,
+            cgroup: None,
+            off_cpu: false,
             command: Vec::new(),
             frequency_hz: DEFAULT_FREQUENCY_HZ,
             duration: None,
@@ -81,6 +97,27 @@ impl Options {
     #[must_use]
     pub fn pid(mut self, pid: u32) -> Self {
         self.pids.push(pid);
+        self
+    }
+
+    /// Samples every process of the machine.
+    #[must_use]
+    pub fn everything(mut self, everything: bool) -> Self {
+        self.everything = everything;
+        self
+    }
+
+    /// Follows the processes of a control group.
+    #[must_use]
+    pub fn cgroup(mut self, cgroup: impl Into<PathBuf>) -> Self {
+        self.cgroup = Some(cgroup.into());
+        self
+    }
+
+    /// Whether to count how long threads did not run.
+    #[must_use]
+    pub fn off_cpu(mut self, off_cpu: bool) -> Self {
+        self.off_cpu = off_cpu;
         self
     }
 
@@ -189,15 +226,40 @@ pub fn run(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Recording, Error> {
-    if options.pids.is_empty() && options.command.is_empty() {
+    let named = !options.pids.is_empty() || !options.command.is_empty();
+    if !named && !options.everything && options.cgroup.is_none() {
         return Err(Error::NothingToRecord);
     }
-    let targets = targets::find(&options.pids, on_progress)?;
+    let targets = if options.everything {
+        targets::all()
+    } else {
+        targets::find(&options.pids, on_progress)?
+    };
     let sampler: Box<dyn Sampler> = match options.backend {
-        Backend::Ebpf => Box::new(EbpfSampler::new(&ebpf::Options::new(options.frequency_hz))?),
-        Backend::Ptrace => Box::new(PtraceSampler::new(options.frequency_hz)?),
+        Backend::Ebpf => Box::new(EbpfSampler::new(
+            &ebpf::Options::new(options.frequency_hz)
+                .everything(options.everything)
+                .off_cpu(options.off_cpu)
+                .kernel_stacks(true),
+        )?),
+        Backend::Ptrace => {
+            only_by_ebpf(options.everything, "sampling the whole machine")?;
+            only_by_ebpf(options.off_cpu, "counting time off the CPU")?;
+            Box::new(PtraceSampler::new(options.frequency_hz)?)
+        }
     };
     session::run(options, sampler, targets, stop, on_progress)
+}
+
+/// Refuses what cannot be done by stopping threads.
+fn only_by_ebpf(asked: bool, what: &str) -> Result<(), Error> {
+    if !asked {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        what: format!("{what} with ptrace"),
+        why: "only the kernel sees it; leave out --ptrace".to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::cgroup::Cgroup;
 use super::command::Command;
+use super::looks::Looks;
 use super::targets::{self, Target};
 use super::{End, Options, Progress, Recording};
 use crate::error::Error;
@@ -28,6 +30,7 @@ pub(super) fn run(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Recording, Error> {
+    let cgroup = options.cgroup.as_deref().map(Cgroup::find).transpose()?;
     let aggregator = Aggregator::new(Settings {
         period_ns: sampler.period_ns(),
         trace_label: options.trace_label.clone(),
@@ -39,6 +42,10 @@ pub(super) fn run(
         aggregator,
         followed: HashSet::new(),
         to_locate: Vec::new(),
+        looks: Looks::default(),
+        everything: options.everything,
+        cgroup,
+        command: None,
         found_symbols: false,
         on_progress,
     };
@@ -47,7 +54,8 @@ pub(super) fn run(
         session.follow_at_start(target, options.pids.contains(&target.pid))?;
     }
     let command = session.start_command(options)?;
-    if session.followed.is_empty() && command.is_none() {
+    session.follow_cgroup();
+    if session.is_over() && command.is_none() {
         return Err(Error::NothingToRecord);
     }
     (session.on_progress)(Progress::Started);
@@ -105,6 +113,14 @@ struct Session<'a> {
     followed: HashSet<u32>,
     /// Processes that executed a program of which the locations are not known yet, and the attempts so far.
     to_locate: Vec<(u32, u32)>,
+    /// When followed processes are looked at again.
+    looks: Looks,
+    /// The whole machine is sampled: its processes need not export anything.
+    everything: bool,
+    /// Its processes are followed, and need not export anything either.
+    cgroup: Option<Cgroup>,
+    /// The process that was started to be recorded.
+    command: Option<u32>,
     found_symbols: bool,
     on_progress: &'a mut dyn FnMut(Progress),
 }
@@ -113,6 +129,7 @@ impl Session<'_> {
     fn follow(&mut self, target: Target) -> Result<(), Error> {
         self.sampler
             .follow(target.pid, target.locations.unwrap_or_default())?;
+        self.looks.restart(target.pid, target.locations);
         self.aggregator.follow(target.pid);
         self.followed.insert(target.pid);
         self.found_symbols |= target.locations.is_some();
@@ -137,6 +154,7 @@ impl Session<'_> {
         }
         let command = Command::start(&options.command)?;
         let pid = command.pid();
+        self.command = Some(pid);
         let target = targets::locate(pid).unwrap_or_else(|error| {
             // One that has ended already has been too short to be sampled.
             if process::is_alive(pid) {
@@ -171,7 +189,7 @@ impl Session<'_> {
             if stop.load(Ordering::Relaxed) {
                 break End::Stopped;
             }
-            if self.followed.is_empty() {
+            if self.is_over() {
                 break End::TargetsExited;
             }
             if let Err(error) = self.aggregator.apply_unwinding(&mut *self.sampler) {
@@ -181,11 +199,13 @@ impl Session<'_> {
                 return End::Failed(error);
             }
             self.locate_new_programs();
+            self.look_again();
             let now = Instant::now();
             self.aggregator.tick(now);
             if now >= next_census {
                 next_census = now + CENSUS;
                 self.census();
+                self.follow_cgroup();
             }
             if now >= next_progress {
                 next_progress = now + TICK;
@@ -197,37 +217,48 @@ impl Session<'_> {
                 });
             }
         };
-        // What was taken before the end and not delivered yet.
-        match self.poll(Duration::ZERO) {
+        // What was taken before the end and not delivered yet, and waits that go on beyond it.
+        match self.poll(Duration::ZERO).and_then(|()| self.settle()) {
             Ok(()) => end,
             Err(error) => End::Failed(error),
         }
     }
 
+    /// Whether there is nothing left to record.
+    fn is_over(&self) -> bool {
+        if self.everything {
+            return self.command.is_some_and(|pid| !process::is_alive(pid));
+        }
+        self.followed.is_empty() && !self.cgroup.as_ref().is_some_and(Cgroup::exists)
+    }
+
     fn poll(&mut self, timeout: Duration) -> Result<(), Error> {
-        let Self {
-            sampler,
-            aggregator,
-            followed,
-            to_locate,
-            ..
-        } = self;
-        sampler.poll(timeout, &mut |event| {
-            match event {
-                Event::Fork { child, .. } => {
-                    followed.insert(child);
-                }
-                Event::Exec { pid } => {
-                    followed.insert(pid);
-                    to_locate.push((pid, 0));
-                }
-                Event::Exit { pid } => {
-                    followed.remove(&pid);
-                }
-                Event::Appeared { .. } | Event::Sample(_) => {}
+        let mut seen = Seen {
+            aggregator: &mut self.aggregator,
+            followed: &mut self.followed,
+            to_locate: &mut self.to_locate,
+        };
+        self.sampler.poll(timeout, &mut |event| seen.event(event))
+    }
+
+    fn settle(&mut self) -> Result<(), Error> {
+        let mut seen = Seen {
+            aggregator: &mut self.aggregator,
+            followed: &mut self.followed,
+            to_locate: &mut self.to_locate,
+        };
+        self.sampler.settle(&mut |event| seen.event(event))
+    }
+
+    /// Follows processes of the control group that are not followed yet.
+    fn follow_cgroup(&mut self) {
+        let Some(cgroup) = &self.cgroup else { return };
+        for pid in cgroup.processes() {
+            if pid != std::process::id() && self.followed.insert(pid) {
+                self.to_locate.push((pid, 0));
             }
-            aggregator.event(event);
-        })
+        }
+        self.locate_new_programs();
     }
 
     /// Finds out where programs that were just executed keep their pointers.
@@ -236,6 +267,7 @@ impl Session<'_> {
             if !self.followed.contains(&pid) {
                 continue;
             }
+            self.looks.restart(pid, None);
             let (target, error) = match targets::locate(pid) {
                 Ok(target) => (target, None),
                 // Its children may execute something that has the symbols.
@@ -247,6 +279,19 @@ impl Session<'_> {
                 Err(Error::NoSuchProcess { .. }) => {}
                 Err(_) if attempts < LOCATE_ATTEMPTS => self.to_locate.push((pid, attempts + 1)),
                 Err(error) => (self.on_progress)(Progress::Warning(error)),
+            }
+        }
+    }
+
+    /// Follows processes anew that keep pointers elsewhere since they were looked at.
+    fn look_again(&mut self) {
+        let on_progress = &mut *self.on_progress;
+        let mut warn = |error| on_progress(Progress::Warning(error));
+        for (pid, locations) in self.looks.news(&self.followed, &mut warn) {
+            match self.sampler.follow(pid, locations) {
+                Ok(()) => self.found_symbols |= !locations.is_empty(),
+                Err(Error::NoSuchProcess { .. }) => {}
+                Err(error) => warn(error),
             }
         }
     }
@@ -263,5 +308,31 @@ impl Session<'_> {
             self.followed.remove(&pid);
             self.aggregator.event(Event::Exit { pid });
         }
+    }
+}
+
+/// Takes note of what the sampler tells.
+struct Seen<'a> {
+    aggregator: &'a mut Aggregator,
+    followed: &'a mut HashSet<u32>,
+    to_locate: &'a mut Vec<(u32, u32)>,
+}
+
+impl Seen<'_> {
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Fork { child, .. } => {
+                self.followed.insert(child);
+            }
+            Event::Exec { pid } | Event::Appeared { pid } => {
+                self.followed.insert(pid);
+                self.to_locate.push((pid, 0));
+            }
+            Event::Exit { pid } => {
+                self.followed.remove(&pid);
+            }
+            Event::Sample(_) => {}
+        }
+        self.aggregator.event(event);
     }
 }

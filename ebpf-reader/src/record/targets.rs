@@ -1,5 +1,7 @@
 //! The processes to follow at the start: those that were named, and their descendants.
 
+use std::fs;
+
 use super::Progress;
 use crate::error::Error;
 use crate::process;
@@ -74,6 +76,16 @@ pub(super) fn find(
         on_progress(Progress::Warning(error));
     }
     Ok(targets)
+}
+
+/// All processes but this one. Of those that keep no pointers, or may not be looked at, samples are counted
+/// without contexts.
+pub(super) fn all() -> Vec<Target> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid: &u32| pid != std::process::id())
+        .map(|pid| locate(pid).unwrap_or_else(|_| Target::without_locations(pid)))
+        .collect()
 }
 
 /// A process and where it keeps its pointers.

@@ -31,6 +31,10 @@ const MAX_OPEN_ACCOUNTS: usize = 256;
 const MAX_CREDIT: u64 = 1000;
 
 /// What the tracing thread is asked for.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "requests are few, and nearly all are of the large kind"
+)]
 pub(super) enum Request {
     /// To follow a process.
     Follow {

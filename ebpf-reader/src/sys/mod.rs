@@ -11,7 +11,7 @@ pub(crate) mod ptrace;
 mod robust_list;
 pub(crate) mod wait;
 
-pub(crate) use clock::monotonic_ns;
+pub(crate) use clock::{boottime_ns, monotonic_ns};
 pub(crate) use limits::lift_locked_memory_limit;
 pub(crate) use memory::read_memory;
 pub(crate) use poll::wait_readable;

@@ -145,7 +145,7 @@ fn any_registers_and_any_stack_come_to_an_end() {
         registers: Registers {
             instruction: u64::MAX,
             stack: u64::MAX - 3,
-            frame: u64::MAX & !7,
+            frame: !7,
             link: u64::MAX,
         },
         bytes: vec![0xff; 64],

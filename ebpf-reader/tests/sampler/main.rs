@@ -5,6 +5,7 @@
 mod collect;
 mod contexts;
 mod cpu_time;
+mod everything;
 mod life;
 mod namespaces;
 mod places;
@@ -13,6 +14,7 @@ mod refusals;
 mod running;
 mod stacks;
 mod target;
+mod waits;
 
 const TRACE_ID: [u8; 16] = *b"0123456789abcdef";
 const SPAN_ID: [u8; 8] = *b"spanspan";

@@ -18,8 +18,10 @@ fn ebpf_works_in_a_pid_namespace() {
     }
     for test in [
         "contexts::ebpf_reads_contexts_and_labels",
+        "everything::ebpf_samples_processes_that_nobody_named",
         "life::ebpf_follows_children",
         "life::ebpf_forgets_locations_at_exec",
+        "waits::ebpf_tells_times_off_the_cpu",
     ] {
         let output = Command::new("unshare")
             .args(unshare)

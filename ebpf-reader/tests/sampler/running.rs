@@ -1,5 +1,6 @@
 //! Starts targets and talks to them.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -74,6 +75,22 @@ impl Target {
                     .collect();
             }
         }
+    }
+
+    /// The words after the first ones of these, one line for each, in whatever order they come.
+    pub(crate) fn await_lines(&mut self, starts: &[&str]) -> HashMap<String, Vec<i64>> {
+        let mut found = HashMap::new();
+        while found.len() < starts.len() {
+            let line = self.output.next().expect("the target lives");
+            let line = line.expect("a line");
+            let mut words = line.split_whitespace();
+            let Some(start) = words.next().filter(|word| starts.contains(word)) else {
+                continue;
+            };
+            let words = words.map(|word| word.parse().expect("a number"));
+            found.insert(start.to_owned(), words.collect());
+        }
+        found
     }
 
     pub(crate) fn await_ready(&mut self) {

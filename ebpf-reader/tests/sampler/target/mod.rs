@@ -3,6 +3,7 @@
 mod publish;
 pub(crate) mod stacks;
 pub(crate) mod vectors;
+mod waiting;
 
 use std::io::{BufRead as _, stdin};
 use std::os::unix::process::CommandExt as _;
@@ -23,17 +24,19 @@ fn spin() -> ! {
     }
 }
 
+/// CPU time of this thread.
+fn cpu_time() -> Duration {
+    let mut used = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `used` is a valid timespec that the kernel may write to during the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut used) };
+    Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
+}
+
 /// Uses CPU time: on a busy machine that takes longer than the time itself.
 fn spin_for(time: Duration) {
-    let cpu_time = || {
-        let mut used = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: `used` is a valid timespec that the kernel may write to during the call.
-        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut used) };
-        Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
-    };
     let start = cpu_time();
     while cpu_time() - start < time {}
 }
@@ -156,6 +159,7 @@ pub(crate) fn run(kind: &str) -> ! {
         }
         "stacks" => stacks::run(),
         "vectors" => vectors::run(),
+        "waiting" => waiting::run(),
         other => panic!("no such target: {other}"),
     }
     ready();
