@@ -16,8 +16,13 @@ mod changing;
 mod compile;
 #[path = "finding/executables.rs"]
 mod executables;
+#[path = "linking/package.rs"]
+#[allow(dead_code, reason = "made for other tests, too")]
+mod package;
 #[path = "finding/reader.rs"]
 mod reader;
+#[path = "finding/rust.rs"]
+mod rust;
 #[path = "finding/shared_objects.rs"]
 mod shared_objects;
 #[path = "finding/writer.rs"]

@@ -45,7 +45,9 @@
 //! # Limits
 //! - Linux 5.10 or later with BTF, on x86-64 and aarch64. eBPF needs CAP_BPF and CAP_PERFMON; programs of other
 //!   users need CAP_SYS_PTRACE, too. In a container all processes to be followed must be visible in `/proc`.
-//! - The symbols have to be exported by the main executable.
+//! - The symbols have to be exported, by the main executable or by a shared object; of a static executable at a
+//!   fixed address the symbol table has to be left ([`process::locate`]). At most [`sample::MAX_PLACES`] modules of a
+//!   process are looked into.
 //! - Stacks of programs without frame pointers are unwound from copies of at most 16 KiB; deeper ones end early.
 //! - What another process says is not trusted: sizes are bounded, and what cannot be read is counted
 //!   ([`profile::Profile::unreadable`]), as is what was lost ([`profile::Profile::lost`]).

@@ -100,7 +100,7 @@ fn outputs_are_checked_before_anything_else() {
 
     let error = refused(&["record", "-o", "profile.png", "--", "sleep", "60"]);
     assert!(
-        error.ends_with("its name must end in .pb.gz, .svg, .folded or .json"),
+        error.ends_with("its name must end in .pb.gz, .otlp, .otlp.gz, .svg, .folded or .json"),
         "{error}"
     );
     let missing = folder.path().join("missing/profile.svg");
@@ -114,6 +114,12 @@ fn outputs_are_checked_before_anything_else() {
         error.contains("cannot write /proc/profile.svg: "),
         "{error}"
     );
+
+    let error = refused(&["record", "-o", "-", "--", "sleep", "60"]);
+    assert_eq!(error, "error: -o - needs --format");
+    let to_standard_output = ["record", "-o", "-", "--format", "svg", "--split-by", "x"];
+    let error = refused(&[&to_standard_output[..], &["--", "sleep", "60"]].concat());
+    assert_eq!(error, "error: --split-by writes files: name one with -o");
 
     // A recording that fails leaves what was there.
     refused(&["record", "-p", "4294967294", "-o", path(&kept)]);
@@ -168,6 +174,73 @@ fn a_command_without_the_symbols_is_recorded_and_reported_as_such() {
         last.starts_with("error: the command does not export otel_thread_ctx_v1"),
         "{messages}"
     );
+}
+
+/// Two threads of a shell that publish nothing, each of them using its CPU.
+const BUSY: &str = "(exec -a other sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done') & \
+                    i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; wait";
+
+#[test]
+fn formats_and_selections() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = |arguments: &[&str]| {
+        let command = ["--", "bash", "-c", BUSY];
+        let output = reader(
+            &[
+                &["record", "--ptrace", "--freq", "499"],
+                arguments,
+                &command,
+            ]
+            .concat(),
+        );
+        let messages = String::from_utf8(output.stderr).unwrap();
+        // It is recorded, and then found not to publish anything.
+        assert!(messages.contains("does not export"), "{messages}");
+        (output.stdout, messages)
+    };
+
+    let (stdout, _) = record(&["-o", "-", "--format", "folded"]);
+    let stdout = String::from_utf8(stdout).unwrap();
+    assert!(!stdout.is_empty());
+    for line in stdout.lines() {
+        let (stack, count) = line.rsplit_once(' ').unwrap();
+        assert!(
+            stack.starts_with("bash;") || stack.starts_with("sh;"),
+            "{stdout}"
+        );
+        assert!(count.parse::<u64>().unwrap() > 0);
+    }
+
+    let file = folder.path().join("x.y");
+    let (stdout, messages) = record(&[
+        "-o",
+        path(&file),
+        "--format",
+        "otlp",
+        "--split-by",
+        "process.executable.name",
+        "--coverage",
+    ]);
+    let mut written: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    written.sort();
+    assert!(
+        written.iter().any(|name| name == "x.y-bash"),
+        "{written:?} {messages}"
+    );
+    let coverage = String::from_utf8(stdout).unwrap();
+    assert!(coverage.starts_with("100.0 % of "), "{coverage}");
+    assert!(
+        coverage.contains("in process bash, thread bash\n"),
+        "{coverage}"
+    );
+
+    let (stdout, _) = record(&["--json", "--attribute", "process.executable.name=nothing"]);
+    let report: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!(report["total"]["samples"], 0);
+    assert!(report["period_ns"].as_u64() > Some(0));
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! Symbols in the main executable, however it is linked.
 
+use std::fs::File;
+use std::path::Path;
+
+use ebpf_reader::elf::Elf;
 use ebpf_reader::{Error, process};
 
 use crate::compile::{Compiler, folder, program, strip};
@@ -53,10 +57,18 @@ fn however_it_is_linked() {
         }
     }
     // All of them are compiled by now: they keep the CPUs busy.
-    let writers: Vec<Writer> = programs
-        .iter()
-        .map(|program| Writer::start(&program.display().to_string(), program, &[]))
-        .collect();
+    let mut writers = Vec::new();
+    for program in &programs {
+        let name = program.display().to_string();
+        writers.push(Writer::start(&name, program, &[]));
+        // The same, started by naming its dynamic loader, which is then the program that the kernel knows.
+        let elf = Elf::read(&File::open(program).expect("just made")).expect("understood");
+        if let Some(loader) = elf.interpreter {
+            let name = format!("{loader} {name}");
+            let program = program.to_str().expect("UTF-8");
+            writers.push(Writer::start(&name, Path::new(&loader), &[program]));
+        }
+    }
     turn.read_all(&writers);
 }
 

@@ -167,7 +167,7 @@ impl Reader {
                     else {
                         return;
                     };
-                    let thread = check(&sample).unwrap_or_else(|what| {
+                    let thread = check(&sample, writer.is_rust).unwrap_or_else(|what| {
                         let known = locators.get(&writer.pid);
                         panic!("{}, {name}: {what}: {sample:?} {known:#?}", writer.name)
                     });
@@ -200,7 +200,7 @@ impl Reader {
 }
 
 /// Whether a sample is what its thread publishes; the thread's position in [`THREADS`].
-fn check(sample: &Sample) -> Result<Option<usize>, &'static str> {
+fn check(sample: &Sample, is_rust: bool) -> Result<Option<usize>, &'static str> {
     if sample.unreadable {
         return Err("unreadable");
     }
@@ -223,6 +223,19 @@ fn check(sample: &Sample) -> Result<Option<usize>, &'static str> {
         return Err("wrong ids");
     }
     let attributes: Vec<_> = context.attributes().collect();
+    if is_rust {
+        let label = sample
+            .custom_labels
+            .iter()
+            .find(|label| label.key == b"otel_traceid");
+        let hexadecimal: String = trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let is_right = label.is_some_and(|label| label.value == hexadecimal.as_bytes());
+        return if is_right && attributes.is_empty() {
+            Ok(thread)
+        } else {
+            Err("wrong attributes or labels")
+        };
+    }
     let value = [b"attribute-", &[digit][..]].concat();
     if attributes != [(7, &value[..])] {
         return Err("wrong attributes");

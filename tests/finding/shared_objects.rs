@@ -16,13 +16,13 @@ use crate::writer::Writer;
 
 /// Where a shared object's block is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Block {
+pub(crate) enum Block {
     Static,
     Dynamic,
 }
 
 /// Expects all places of both pointers to be of one kind.
-fn expect(writer: &Writer, block: Block, count: usize) {
+pub(crate) fn expect(writer: &Writer, block: Block, count: usize) {
     let mut locator = Locator::new(writer.pid);
     let locations = locator
         .refresh(&mut ElfFiles::new())
@@ -53,7 +53,8 @@ fn read_cases(turn: &mut Turn, cases: Vec<(String, Command, Block)>) {
     turn.read_all(&writers);
 }
 
-const NO_SURPLUS: (&str, &str) = ("GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=0");
+/// Makes glibc put what is loaded later into dynamic storage.
+pub(crate) const NO_SURPLUS: (&str, &str) = ("GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=0");
 
 #[test]
 fn loaded_at_run_time() {

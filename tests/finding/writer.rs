@@ -10,6 +10,8 @@ pub(crate) struct Writer {
     pub(crate) name: String,
     /// The process that publishes, which need not be the child.
     pub(crate) pid: u32,
+    /// Whether it publishes with otel-profiling, which has labels of its own and no attribute unless told.
+    pub(crate) is_rust: bool,
     child: Child,
     output: BufReader<ChildStdout>,
 }
@@ -44,9 +46,15 @@ impl Writer {
         Self {
             name: name.to_owned(),
             pid: child.id(),
+            is_rust: false,
             child,
             output: BufReader::new(output),
         }
+    }
+
+    pub(crate) fn in_rust(mut self) -> Self {
+        self.is_rust = true;
+        self
     }
 
     /// Lets a writer that waits go on, until it publishes.

@@ -130,7 +130,7 @@ pub(super) fn locate(pid: u32) -> Result<Locations, Error> {
 /// Observes a process for this long, and judges what it sees.
 pub(super) fn observe(ledger: &mut Ledger, pid: u32, duration: Duration) -> Result<Seen, Error> {
     let modules = module::of_process(pid)?;
-    symbols::judge(ledger, &modules);
+    symbols::judge(ledger, &modules, "the program, with its shared objects,");
     let locations = locate(pid)?;
     for pointer in Pointer::ALL {
         address::judge_places(ledger, pointer, &modules, &locations);

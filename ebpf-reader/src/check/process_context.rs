@@ -16,7 +16,7 @@ use prost::Message as _;
 use super::ledger::Ledger;
 use super::{Rule, plural};
 use crate::error::Error;
-use crate::process::{Maps, Memory};
+use crate::process::{Mapping, Maps, Memory};
 use crate::process_context::payload::Payload;
 use crate::published::ReadMemory;
 use crate::sys;
@@ -203,7 +203,7 @@ impl Observed {
         if header.signature != SIGNATURE {
             ledger.fail(
                 Rule::ProcessSignature,
-                format!("{:?}", header.signature.escape_ascii().to_string()),
+                format!("\"{}\"", header.signature.escape_ascii()),
                 "begin the mapping with the bytes OTEL_CTX",
             );
             return;
@@ -398,6 +398,10 @@ impl Observed {
 
     /// After the last look. `needed`: the process has a thread context, which readers cannot understand without.
     pub(super) fn finish(&self, ledger: &mut Ledger, needed: bool) {
+        if self.looks == 0 {
+            ledger.skip_all(&RULES, "the process ended before it could be looked at");
+            return;
+        }
         let updates = match self.updates {
             0 => "no update".to_owned(),
             updates => plural(updates, "update"),
@@ -433,7 +437,7 @@ impl Observed {
     }
 }
 
-/// The mappings of the right name; adjacent ones are pieces of one.
+/// The mappings of the right name; adjacent ones of the same memory are pieces of one.
 fn find(pid: u32) -> Result<Vec<(u64, String)>, Error> {
     let mut count = 0;
     let maps = Maps::read_some(pid, |mapping| {
@@ -445,12 +449,16 @@ fn find(pid: u32) -> Result<Vec<(u64, String)>, Error> {
         wanted
     })?;
     let mut found: Vec<(u64, String)> = Vec::new();
-    let mut last_end = 0;
+    let mut last: Option<&Mapping> = None;
     for mapping in maps.iter() {
-        if mapping.start != last_end || found.is_empty() {
+        let continues = last.is_some_and(|last| {
+            last.end == mapping.start
+                && (last.device, last.inode) == (mapping.device, mapping.inode)
+        });
+        if !continues {
             found.push((mapping.start, mapping.name.clone()));
         }
-        last_end = mapping.end;
+        last = Some(mapping);
     }
     Ok(found)
 }

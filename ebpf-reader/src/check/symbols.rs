@@ -64,8 +64,11 @@ impl SymbolRules {
     }
 }
 
-/// Judges all files together: a process, or one file.
-pub(super) fn judge(ledger: &mut Ledger, modules: &[Module]) {
+/// What is told of a file without a hash table.
+const NO_TABLE: &str = "no hash table";
+
+/// Judges all files together. `what` is what they make up: a program with its shared objects, or one file.
+pub(super) fn judge(ledger: &mut Ledger, modules: &[Module], what: &str) {
     let mut defined = [false; 2];
     for (pointer, defined) in Pointer::ALL.into_iter().zip(&mut defined) {
         for module in modules {
@@ -74,7 +77,7 @@ pub(super) fn judge(ledger: &mut Ledger, modules: &[Module]) {
     }
     let [context, labels] = defined;
     if !context {
-        missing_context(ledger, modules, labels);
+        missing_context(ledger, modules, what, labels);
     }
     if !labels {
         let why = format!(
@@ -94,7 +97,7 @@ pub(super) fn judge(ledger: &mut Ledger, modules: &[Module]) {
     ledger.skip(Rule::LabelsVersion, "not in .dynsym");
 }
 
-fn missing_context(ledger: &mut Ledger, modules: &[Module], labels: bool) {
+fn missing_context(ledger: &mut Ledger, modules: &[Module], what: &str, labels: bool) {
     let rule = Rule::ContextSymbol;
     let is_nameless = modules
         .iter()
@@ -114,16 +117,9 @@ fn missing_context(ledger: &mut Ledger, modules: &[Module], labels: bool) {
             ),
         );
     } else {
-        let found = match modules {
-            [_] => "nothing defines it here".to_owned(),
-            _ => format!(
-                "none of {} defines it",
-                plural(modules.len() as u64, "file")
-            ),
-        };
         ledger.fail(
             rule,
-            found,
+            format!("{what} does not define it"),
             "add otel-profiling-tracer and call otel_profiling_tracer::wrap(provider); if the program does that, \
              have the linker export the symbols: otel_profiling::build::export_symbols(); in its build.rs",
         );
@@ -259,16 +255,19 @@ fn hash(ledger: &mut Ledger, rule: Rule, module: &Module, named: &Named) {
             (true, true) => "DT_GNU_HASH and DT_HASH",
             (true, false) => "DT_GNU_HASH",
             (false, true) => "DT_HASH",
-            (false, false) => "no hash table",
+            (false, false) => NO_TABLE,
         },
-        None => "no hash table",
+        None => NO_TABLE,
     };
     if named.exported.is_some() {
         ledger.pass_with(rule, tables);
     } else {
         ledger.fail(
             rule,
-            format!("{}: {tables} that leads to it", module.name).replace("table that", "table"),
+            match tables {
+                NO_TABLE => format!("{}: {NO_TABLE}", module.name),
+                _ => format!("{}: {tables} does not lead to it", module.name),
+            },
             "link it again with -Wl,--hash-style=gnu, and let no tool change symbols afterwards",
         );
     }

@@ -24,7 +24,7 @@ pub(super) fn file(path: &Path, options: &Options) -> Result<Report, Error> {
     let modules = [module::of_file(path)?];
     let why = "needs a running process";
     ledger.skip_all(&observe::RUNNING, why);
-    symbols::judge(&mut ledger, &modules);
+    symbols::judge(&mut ledger, &modules, "the file");
     ledger.skip_all(&record::RULES, why);
     ledger.skip_all(&labels::RULES, why);
     ledger.skip_all(&process_context::RULES, why);

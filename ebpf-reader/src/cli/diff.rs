@@ -152,7 +152,7 @@ impl Compare {
 fn selected(profile: &Profile, filter: &Filter, what: &str) -> Result<Profile> {
     let selected = profile.select(filter).into_owned();
     if selected.rows.is_empty() {
-        bail!("there are no samples of {} to compare", what.escape_debug());
+        bail!("there are no samples of {} to compare", what);
     }
     Ok(selected)
 }

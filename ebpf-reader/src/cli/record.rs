@@ -257,7 +257,7 @@ impl Destination {
                 let profile = profile.select(&filter);
                 let groups = profile.by_label(&name);
                 if groups.is_empty() {
-                    bail!("no sample has {}: no file was written", name.escape_debug());
+                    bail!("no sample has {}: no file was written", name);
                 }
                 let values: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
                 for (file, value) in output::split(&path, format, &values).iter().zip(values) {

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::{Change, Diff};
 use crate::flame;
-use crate::report::text::{fitting, millis, printable};
+use crate::report::text::{fitting, millis};
+use crate::text::printable;
 
 /// Columns of a function's name, at least and at most.
 const WIDTH: (usize, usize) = (24, 64);
@@ -44,7 +45,7 @@ impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.functions.iter().take(self.rows);
         let rows: Vec<(String, &Change)> = shown
-            .map(|change| (printable(&change.function), change))
+            .map(|change| (printable(&change.function).into_owned(), change))
             .collect();
         let longest = rows.iter().map(|(name, _)| name.chars().count()).max();
         let width = longest.unwrap_or_default().clamp(WIDTH.0, WIDTH.1);

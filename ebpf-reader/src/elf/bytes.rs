@@ -140,7 +140,7 @@ pub(super) fn find_names<B: Bytes + ?Sized, const N: usize>(
     /// Positions of one name that are kept; there is one, and one for each longer name that shares it.
     const MAX_FOUND: usize = 64;
     if size > MAX_TABLE {
-        return Err(ElfError::TooLarge("the names of its symbols"));
+        return Err(ElfError::TooLarge("its table of names"));
     }
     let mut found = [const { Vec::new() }; N];
     let overlap = names.iter().map(|name| name.len()).max().unwrap_or(0) as u64;

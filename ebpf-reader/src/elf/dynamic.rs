@@ -100,6 +100,11 @@ impl Dynamic {
         }))
     }
 
+    #[cfg(test)]
+    pub(crate) fn first_relocations(&self) -> Option<(u64, u64)> {
+        self.relocation_ranges.into_iter().flatten().next()
+    }
+
     /// Whether an address of the file's own address space lies in its tables of relocations.
     pub(crate) fn is_in_relocations(&self, address: u64) -> bool {
         self.relocation_ranges

@@ -176,7 +176,7 @@ fn program_headers<B: Bytes + ?Sized>(
         return Err(ElfError::Malformed("too many program headers"));
     }
     let offset = header.e_phoff.get(LE);
-    read_table(bytes, offset, u64::from(count), "the program headers")
+    read_table(bytes, offset, u64::from(count), "its table of segments")
 }
 
 fn tls_segment(header: &elf::ProgramHeader64<LE>) -> Result<TlsSegment, ElfError> {

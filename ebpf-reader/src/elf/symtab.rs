@@ -38,7 +38,7 @@ impl Symtab {
             count => u64::from(count),
         };
         let sections: Vec<elf::SectionHeader64<LE>> =
-            read_table(bytes, table.offset, count, "the section headers")?;
+            read_table(bytes, table.offset, count, "its table of sections")?;
         let Some(symbols) = sections
             .iter()
             .find(|section| section.sh_type.get(LE) == kind)

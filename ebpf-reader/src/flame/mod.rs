@@ -13,6 +13,7 @@ pub use svg::{write_differential_svg_to, write_svg, write_svg_to};
 pub use crate::profile::Filter;
 use crate::profile::Profile;
 use crate::sample::Activity;
+use crate::text::is_unfit;
 
 /// Innermost frame of a thread that waited.
 pub const BLOCKED: &str = "[blocked]";
@@ -94,7 +95,7 @@ fn clean(name: &str) -> String {
         .chars()
         .map(|character| match character {
             ';' => ':',
-            character if character.is_control() => '?',
+            character if is_unfit(character) => '?',
             character => character,
         })
         .collect();

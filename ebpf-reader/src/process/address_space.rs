@@ -23,6 +23,8 @@ pub struct Piece {
 pub struct AddressSpace {
     /// By rising address, without overlap.
     pieces: Arc<Vec<Piece>>,
+    /// Names of the functions in memory without a file.
+    perf_map: Option<ModuleId>,
 }
 
 impl AddressSpace {
@@ -37,10 +39,36 @@ impl AddressSpace {
                 .take(MAX_PIECES)
                 .map(|mapping| Piece {
                     mapping: mapping.clone(),
-                    module: modules.open(pid, mapping),
+                    module: if is_made_at_run_time(mapping) {
+                        self.perf_map
+                    } else {
+                        modules.open(pid, mapping)
+                    },
                 })
                 .collect(),
         );
+    }
+
+    /// Looks for a list of the functions that are made at run time, if there are any. `true` if it is known now,
+    /// and was not before.
+    pub fn find_perf_map(&mut self, pid: u32, modules: &mut Modules) -> bool {
+        if self.perf_map.is_some()
+            || !self
+                .pieces
+                .iter()
+                .any(|piece| is_made_at_run_time(&piece.mapping))
+        {
+            return false;
+        }
+        self.perf_map = modules.open_perf_map(pid);
+        if self.perf_map.is_some() {
+            for piece in Arc::make_mut(&mut self.pieces) {
+                if is_made_at_run_time(&piece.mapping) {
+                    piece.module = self.perf_map;
+                }
+            }
+        }
+        self.perf_map.is_some()
     }
 
     fn merge(&mut self, mut now: Vec<Piece>) {
@@ -74,6 +102,16 @@ impl AddressSpace {
         let piece = self.pieces.get(after.checked_sub(1)?)?;
         (address < piece.mapping.end).then_some(piece)
     }
+}
+
+/// Whether the code in a mapping comes from no file: not from a program, and not from the kernel.
+fn is_made_at_run_time(mapping: &Mapping) -> bool {
+    // Compilers give such memory names, or map it from files in memory.
+    mapping.name.is_empty()
+        || mapping.name.starts_with("//")
+        || mapping.name.starts_with("[anon")
+        || mapping.name.starts_with("/memfd:doublemapper")
+        || mapping.name.starts_with("/dev/zero")
 }
 
 #[cfg(test)]

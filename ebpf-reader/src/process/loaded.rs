@@ -45,6 +45,13 @@ impl Executable {
         Ok(collected.finish())
     }
 
+    /// Whether a process's memory is still that in which they were seen.
+    pub(super) fn is_in(&self, memory: &Memory) -> bool {
+        self.anchors
+            .iter()
+            .any(|&address| memory.read(address, &mut [0; 1]).is_ok())
+    }
+
     /// Whether an address lies in one of them.
     pub(super) fn contains(&self, address: u64) -> bool {
         let after = self

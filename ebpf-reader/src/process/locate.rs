@@ -61,16 +61,12 @@ pub struct LocatedModule {
     pub references: Vec<(Reference, Option<Place>)>,
 }
 
-/// Keeps finding the places of one process, until it executes another program or ends.
+/// Keeps finding the places of one process, whatever it loads or executes, until it ends. Keeps no file open.
 ///
 /// A look costs one read of `/proc/PID/maps` while no file was mapped executable since the last one.
 #[derive(Debug)]
 pub struct Locator {
     pid: u32,
-    /// Of the program that was running at the last look.
-    memory: Option<Memory>,
-    /// Addresses that were mapped at the last look: when none is left, that program is gone.
-    anchors: Vec<u64>,
     fingerprint: Option<u64>,
     /// Looked at once more: slots may have been filled in since.
     settled: bool,
@@ -95,8 +91,6 @@ impl Locator {
     pub fn new(pid: u32) -> Self {
         Self {
             pid,
-            memory: None,
-            anchors: Vec::new(),
             fingerprint: None,
             settled: false,
             known: HashMap::new(),
@@ -110,28 +104,26 @@ impl Locator {
     /// # Errors
     /// If the process is gone or may not be read, or its program is not understood.
     pub fn refresh(&mut self, files: &mut ElfFiles) -> Result<Locations, Error> {
-        // A program that is executed during a look makes the look worthless.
         for _ in 0..ATTEMPTS {
-            if !self.is_current() {
-                // Another program: nothing of the old one holds.
-                *self = Self::new(self.pid);
-                self.memory = Some(Memory::open(self.pid)?);
-            }
             let executable = Executable::read(self.pid)?;
             if executable.anchors.is_empty() && !is_alive(self.pid) {
                 return Err(Error::NoSuchProcess { pid: self.pid });
             }
-            self.anchors.clone_from(&executable.anchors);
             let is_new = self.fingerprint != Some(executable.fingerprint);
-            if is_new || !self.settled {
-                self.found = self.look(&executable, files)?;
-                self.fingerprint = Some(executable.fingerprint);
-                // What was just loaded may not be relocated yet.
-                self.settled = !is_new && self.found.unresolved.is_none();
-            }
-            if self.is_current() {
+            if !is_new && self.settled {
                 return Ok(self.found.locations);
             }
+            let memory = Memory::open(self.pid)?;
+            self.found = self.look(&executable, &memory, files)?;
+            self.fingerprint = Some(executable.fingerprint);
+            // What was just loaded may not be relocated yet.
+            self.settled = !is_new && self.found.unresolved.is_none();
+            // The memory is that of one program: when another one is executed during a look, the look is
+            // worthless.
+            if executable.is_in(&memory) {
+                return Ok(self.found.locations);
+            }
+            self.fingerprint = None;
         }
         Err(Error::NoSuchProcess { pid: self.pid })
     }
@@ -169,16 +161,12 @@ impl Locator {
         }
     }
 
-    /// Whether the process still executes the program that was looked at.
-    fn is_current(&self) -> bool {
-        self.memory.as_ref().is_some_and(|memory| {
-            self.anchors
-                .iter()
-                .any(|&address| memory.read(address, &mut [0; 1]).is_ok())
-        })
-    }
-
-    fn look(&mut self, executable: &Executable, files: &mut ElfFiles) -> Result<Found, Error> {
+    fn look(
+        &mut self,
+        executable: &Executable,
+        memory: &Memory,
+        files: &mut ElfFiles,
+    ) -> Result<Found, Error> {
         let pid = self.pid;
         let unreadable = |source| Error::Program {
             program: describe(pid),
@@ -195,14 +183,9 @@ impl Locator {
         let inode = program.metadata().map(|metadata| metadata.ino()).ok();
         let base = loaded::base_of_program(pid, &elf);
         self.open(executable, files);
-        let Some(memory) = &self.memory else {
-            return Ok(Found::default());
-        };
 
         // A program that was started by naming the dynamic loader is one of the loader's modules.
-        let is_loader = elf.interpreter.is_none()
-            && !elf.defines_any()
-            && elf.dynamic.as_ref().is_some_and(|d| d.soname.is_some());
+        let is_loader = elf.interpreter.is_none() && !elf.defines_any() && elf.dynamic.is_some();
         let mut modules = vec![Module {
             path: String::new(),
             base: base.unwrap_or_default(),
@@ -262,7 +245,7 @@ impl Locator {
         }
         if let Some(main) = modules
             .iter()
-            .find(|module| module.is_main && module.elf.dynamic.is_some())
+            .find(|module| module.is_main && has_debug(&module.elf))
         {
             let order = loaded::load_order(memory, &main.elf, main.base);
             modules.sort_by_key(|module| {
@@ -308,6 +291,13 @@ impl Module {
         let file = open_program(pid).ok().filter(|_| self.is_main)?;
         (file.metadata().ok()?.ino() == self.facts.id.inode).then_some(file)
     }
+}
+
+/// Whether it is an executable for a dynamic linker.
+fn has_debug(elf: &Elf) -> bool {
+    elf.dynamic
+        .as_ref()
+        .is_some_and(|dynamic| dynamic.has_debug)
 }
 
 /// glibc unless something says otherwise.

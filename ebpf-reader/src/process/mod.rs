@@ -9,7 +9,9 @@ mod locate;
 mod maps;
 mod memory;
 mod modules;
+mod perf_map;
 mod resolve;
+mod vdso;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -20,6 +22,7 @@ pub use locate::{LocatedModule, Locator, locate};
 pub use maps::{Mapping, Maps};
 pub use memory::Memory;
 pub use modules::{ModuleId, Modules};
+pub(crate) use vdso::{VDSO, own_vdso};
 
 use crate::error::Error;
 

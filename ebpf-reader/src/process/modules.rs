@@ -3,12 +3,12 @@
 //! Names of functions are looked up after a recording, when a process may be gone and its file
 //! replaced. An open file is both still there and the right one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use super::Mapping;
+use super::{Mapping, perf_map};
 
 /// Files that are kept open; the usual limit is 1,024 for everything that a process has open.
 const MAX_OPEN: usize = 512;
@@ -31,6 +31,8 @@ impl ModuleId {
 #[derive(Debug, Default)]
 pub struct Modules {
     files: HashMap<ModuleId, File>,
+    /// Those that are no programs but lists of functions.
+    perf_maps: HashSet<ModuleId>,
     last: usize,
     by_inode: HashMap<((u32, u32), u64), Option<ModuleId>>,
 }
@@ -49,16 +51,33 @@ impl Modules {
         let module = (self.files.len() < MAX_OPEN)
             .then(|| open_mapped(pid, mapping))
             .flatten()
-            .map(|file| {
-                self.last += 1;
-                let module = ModuleId(self.last);
-                self.files.insert(module, file);
-                module
-            });
+            .map(|file| self.add(file));
         if self.by_inode.len() < MAX_KNOWN {
             self.by_inode.insert(key, module);
         }
         module
+    }
+
+    fn add(&mut self, file: File) -> ModuleId {
+        self.last += 1;
+        let module = ModuleId(self.last);
+        self.files.insert(module, file);
+        module
+    }
+
+    /// Opens the list of functions that a compiler at run time has written for `pid`, if there is one.
+    pub fn open_perf_map(&mut self, pid: u32) -> Option<ModuleId> {
+        if self.files.len() >= MAX_OPEN {
+            return None;
+        }
+        let module = self.add(perf_map::open(pid)?);
+        self.perf_maps.insert(module);
+        Some(module)
+    }
+
+    /// Whether a file is such a list.
+    pub fn is_perf_map(&self, module: ModuleId) -> bool {
+        self.perf_maps.contains(&module)
     }
 
     /// An open file.
@@ -69,6 +88,7 @@ impl Modules {
     /// Closes the files that are not to be kept. Those that could not be opened may be tried again.
     pub fn retain(&mut self, keep: impl Fn(ModuleId) -> bool) {
         self.files.retain(|&module, _| keep(module));
+        self.perf_maps.retain(|&module| keep(module));
         self.by_inode.retain(|_, module| module.is_some_and(&keep));
     }
 }
@@ -99,4 +119,52 @@ fn open_regular(path: &str) -> Option<(File, u64)> {
     let same = format!("/proc/self/fd/{}", found.as_raw_fd());
     let file = metadata.is_file().then(|| File::open(same).ok())??;
     Some((file, metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+
+    fn mapping(path: &str, inode: u64) -> Mapping {
+        Mapping {
+            // No mapping of the process: what is found is found by its path.
+            start: 1,
+            end: 2,
+            inode,
+            name: path.to_owned(),
+            ..Mapping::default()
+        }
+    }
+
+    #[test]
+    fn without_map_files_the_same_file_is_opened_by_its_path() {
+        let pid = std::process::id();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a file");
+        fs::write(&path, "content").unwrap();
+        let inode = fs::metadata(&path).unwrap().ino();
+        let name = path.to_str().unwrap();
+        assert!(open_mapped(pid, &mapping(name, inode)).is_some());
+        // Another file has taken its place.
+        assert!(open_mapped(pid, &mapping(name, inode + 1)).is_none());
+        fs::remove_file(&path).unwrap();
+        assert!(open_mapped(pid, &mapping(name, inode)).is_none());
+    }
+
+    #[test]
+    fn what_is_not_a_regular_file_is_not_opened() {
+        let pid = std::process::id();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let status = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(status.success());
+        // Opening it would wait for a writer, for ever.
+        for path in [path.to_str().unwrap(), "/dev/zero", "/"] {
+            let inode = fs::metadata(path).unwrap().ino();
+            assert!(open_mapped(pid, &mapping(path, inode)).is_none(), "{path}");
+        }
+    }
 }

@@ -85,8 +85,6 @@ impl Process<'_> {
             Libc::Musl => 0,
         };
         self.in_dynamic_block(module, offset, generation)
-            // An offset that happens to be an address.
-            .or_else(|| self.in_static_block(argument))
     }
 
     fn in_static_block(&self, offset: u64) -> Option<Place> {
@@ -107,5 +105,158 @@ impl Process<'_> {
             offset,
             generation,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fs::File;
+
+    use super::*;
+    use crate::elf::Pointer;
+
+    /// Words by their addresses.
+    struct Fake(HashMap<u64, u64>);
+
+    impl Words for Fake {
+        fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+            let mut words = [0; N];
+            for (index, word) in (0..).zip(&mut words) {
+                *word = *self.0.get(&address.wrapping_add(index * 8))?;
+            }
+            Some(words)
+        }
+    }
+
+    const BASE: u64 = 0x7f00_0000_0000;
+    const SLOT: u64 = BASE + 0x3000;
+    const CODE: u64 = BASE + 0x1000;
+    const OFFSET: u64 = 0x18;
+    const MINUS_16: u64 = 16_u64.wrapping_neg();
+
+    /// Where a slot with these words leads.
+    fn place(
+        machine: Machine,
+        libc: Libc,
+        access: Access,
+        slot: [u64; 2],
+        elsewhere: &[(u64, u64)],
+    ) -> Option<Place> {
+        let mut memory = HashMap::from([(SLOT, slot[0]), (SLOT + 8, slot[1])]);
+        memory.extend(elsewhere.iter().copied());
+        let process = Process {
+            machine,
+            libc,
+            is_code: &|address| address == CODE,
+            offsets: &[OFFSET],
+        };
+        // Any file will do: only its tables of relocations are asked for.
+        let elf = Elf::read(&File::open("/proc/self/exe").unwrap()).unwrap();
+        let reference = Reference {
+            pointer: Pointer::ThreadContext,
+            vaddr: SLOT - BASE,
+            access,
+            is_named: true,
+        };
+        process.place(&Fake(memory), &elf, BASE, &reference)
+    }
+
+    const DYNAMIC: Place = Place::Dynamic {
+        module: 3,
+        offset: OFFSET,
+        generation: 0,
+    };
+
+    #[test]
+    fn a_descriptor_of_the_static_block() {
+        let find = |machine, slot| place(machine, Libc::Glibc, Access::Descriptor, slot, &[]);
+        let below = Some(Place::Static { offset: -16 });
+        assert_eq!(find(Machine::X86_64, [CODE, MINUS_16]), below);
+        // Positive on aarch64: the sign does not tell.
+        let above = Some(Place::Static { offset: 0x48 });
+        assert_eq!(find(Machine::Aarch64, [CODE, 0x48]), above);
+        // Not filled in, a weak symbol without definition, what cannot be.
+        for slot in [
+            [0, 0],
+            [0, MINUS_16],
+            [CODE, 0],
+            [CODE, 0x10],
+            [CODE, 1 << 63],
+        ] {
+            assert_eq!(find(Machine::X86_64, slot), None, "{slot:x?}");
+        }
+        for slot in [
+            [0, 0x48],
+            [CODE, 0],
+            [CODE, 8],
+            [CODE, MINUS_16],
+            [CODE, 1 << 40],
+        ] {
+            assert_eq!(find(Machine::Aarch64, slot), None, "{slot:x?}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_of_a_dynamic_block() {
+        // On the heap.
+        let argument = 0x5555_0000;
+        let words = [(argument, 3), (argument + 8, OFFSET), (argument + 16, 5)];
+        for machine in [Machine::X86_64, Machine::Aarch64] {
+            let find = |libc, words: &[_]| {
+                place(machine, libc, Access::Descriptor, [CODE, argument], words)
+            };
+            let with_generation = Place::Dynamic {
+                module: 3,
+                offset: OFFSET,
+                generation: 5,
+            };
+            assert_eq!(find(Libc::Glibc, &words), Some(with_generation));
+            assert_eq!(find(Libc::Glibc, &words[..2]), Some(DYNAMIC));
+            // What lies behind is not a generation in musl.
+            assert_eq!(find(Libc::Musl, &words), Some(DYNAMIC));
+            // Another variable, no module, a module beyond reason.
+            for (module, offset) in [(3, OFFSET + 8), (0, OFFSET), (1 << 40, OFFSET)] {
+                let words = [(argument, module), (argument + 8, offset)];
+                assert_eq!(find(Libc::Glibc, &words), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_descriptor_that_waits_for_its_first_use_is_not_resolved() {
+        let elf = Elf::read(&File::open("/proc/self/exe").unwrap()).unwrap();
+        let Some(dynamic) = &elf.dynamic else { return };
+        let (start, size) = dynamic.first_relocations().unwrap();
+        assert!(dynamic.is_in_relocations(start) && dynamic.is_in_relocations(start + size - 1));
+        assert!(!dynamic.is_in_relocations(0) && !dynamic.is_in_relocations(u64::MAX));
+        let argument = BASE + start;
+        let words = [(argument, 3), (argument + 8, OFFSET)];
+        let found = place(
+            Machine::X86_64,
+            Libc::Glibc,
+            Access::Descriptor,
+            [CODE, argument],
+            &words,
+        );
+        assert_eq!(found, None);
+    }
+
+    #[test]
+    fn the_older_access_models() {
+        for machine in [Machine::X86_64, Machine::Aarch64] {
+            let find = |access, slot| place(machine, Libc::Glibc, access, slot, &[]);
+            assert_eq!(find(Access::GeneralDynamic, [3, OFFSET]), Some(DYNAMIC));
+            for slot in [[0, 0], [0, OFFSET], [3, OFFSET + 8], [u64::MAX, OFFSET]] {
+                assert_eq!(find(Access::GeneralDynamic, slot), None, "{slot:x?}");
+            }
+            assert_eq!(find(Access::InitialExec, [0, 0]), None);
+        }
+        let find =
+            |machine, offset| place(machine, Libc::Musl, Access::InitialExec, [offset, 0], &[]);
+        let below = Some(Place::Static { offset: -16 });
+        assert_eq!(find(Machine::X86_64, MINUS_16), below);
+        let above = Some(Place::Static { offset: 0x48 });
+        assert_eq!(find(Machine::Aarch64, 0x48), above);
     }
 }

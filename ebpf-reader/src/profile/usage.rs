@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
 use super::{Profile, Row, SpanId, TraceId};
+use crate::process_context::ProcessContext;
 use crate::sample::Activity;
 
 /// How much time some samples stand for.
@@ -206,7 +207,12 @@ impl Profile {
                 |&index| {
                     let process = self.processes.get(index);
                     process.map_or_else(String::new, |process| {
-                        format!("{} ({})", process.name, process.pid)
+                        let name = format!("{} ({})", process.name, process.pid);
+                        let context = process.context.as_ref();
+                        match context.and_then(ProcessContext::service) {
+                            Some(service) => format!("{name} {}", service.name),
+                            None => name,
+                        }
                     })
                 },
             ),

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::process;
 use crate::profile::{Aggregator, Settings};
 use crate::sample::{Counters, Event, Sampler};
-use crate::symbolize;
+use crate::symbolize::Symbolizer;
 
 /// Longest wait for an event: how fast a request to stop is seen.
 const TICK: Duration = Duration::from_millis(50);
@@ -78,7 +78,7 @@ pub(super) fn run(
     let command_status = command.and_then(Command::end);
     if options.symbols {
         on_progress(Progress::Symbolizing);
-        for warning in symbolize::symbolize(&mut profile, &modules) {
+        for warning in Symbolizer::new().symbolize(&mut profile, &modules) {
             on_progress(Progress::Warning(warning));
         }
     }

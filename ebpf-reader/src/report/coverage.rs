@@ -5,9 +5,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::text::{fitting, millis, printable, share};
+use super::text::{fitting, millis, share};
 use crate::profile::{Profile, Row, Usage};
 use crate::sample::Activity;
+use crate::text::printable;
 
 /// Frames of a stack that are shown, at most.
 const FRAMES: usize = 12;
@@ -154,7 +155,7 @@ fn stack_time(stacks: &[Uncovered]) -> u64 {
 fn named(name: &str) -> String {
     match name {
         "" => "[unknown]".to_owned(),
-        name => printable(name),
+        name => printable(name).into_owned(),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::text::{fitting, millis, printable, share};
+use super::text::{fitting, millis, share};
 use crate::profile::{By, Profile, Usage};
+use crate::text::printable;
 
 /// Shows a profile as a table: a row for each trace, or for each value of an attribute.
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ impl<'a> Table<'a> {
             By::Trace => "TRACE ID".to_owned(),
             By::Span => "TRACE ID AND SPAN ID".to_owned(),
             By::Process => "PROCESS".to_owned(),
-            By::Attribute(name) => printable(name),
+            By::Attribute(name) => printable(name).into_owned(),
         }
     }
 
@@ -67,7 +68,7 @@ impl fmt::Display for Table<'_> {
         let mut rows: Vec<(String, Usage)> = groups
             .iter()
             .take(shown)
-            .map(|group| (printable(&group.name), group.usage))
+            .map(|group| (printable(&group.name).into_owned(), group.usage))
             .collect();
         if shown < groups.len() {
             let more = groups.iter().skip(shown).map(|group| group.usage).sum();

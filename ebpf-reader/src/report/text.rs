@@ -1,17 +1,4 @@
-//! Text of other processes on a terminal: nothing in it is obeyed, and it keeps to its column.
-
-/// Text with control characters shown instead of obeyed, and those that would turn or hide the text around them.
-pub(crate) fn printable(text: &str) -> String {
-    let obeyed = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let show = |c: char| match obeyed(c) {
-        true => c.escape_default().collect(),
-        false => c.to_string(),
-    };
-    text.chars().map(show).collect()
-}
+//! Numbers and names in the columns of a report.
 
 /// Text of at most `width` characters: from a longer one the middle is left out, as both ends tell more.
 pub(crate) fn fitting(text: &str, width: usize) -> String {
@@ -44,12 +31,6 @@ pub(crate) fn share(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_is_obeyed() {
-        assert_eq!(printable("a\u{1b}[2Jé\n"), "a\\u{1b}[2Jé\\n");
-        assert_eq!(printable("\u{202e}exe"), "\\u{202e}exe");
-    }
 
     #[test]
     fn long_names_keep_both_ends() {

@@ -296,7 +296,13 @@ impl Sampler for EbpfSampler {
             });
         }
         match self.copied.remove(&pid) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Ok(()) => Ok(()),
+            // It was not copied before.
+            Err(error)
+                if errno(&error).is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound) =>
+            {
+                Ok(())
+            }
             Err(error) => Err(failed(error)),
         }
     }
@@ -334,9 +340,8 @@ impl Sampler for EbpfSampler {
     }
 
     fn counters(&self) -> Counters {
-        let lost_times = self.waits.lost + self.waits.doubtful();
         Counters {
-            lost_samples: self.count(Counter::LostSamples) + lost_times + self.malformed,
+            lost_samples: self.count(Counter::LostSamples) + self.waits.lost + self.malformed,
             lost_events: self.count(Counter::LostLifeEvents),
             unreadable: self.count(Counter::Unreadable),
             truncated: self.count(Counter::Truncated) + self.waits.truncated,

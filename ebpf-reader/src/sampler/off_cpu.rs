@@ -96,21 +96,21 @@ impl Waits {
         }
     }
 
-    /// The times until now of all threads that are off the CPU. What follows counts from now.
+    /// The times until now of all threads that are off the CPU. What follows counts from now. Those of which the
+    /// end may have been lost are given up.
     pub(super) fn settle(&mut self, now_ns: u64, on_time: &mut dyn FnMut(Sample)) {
-        let waits = self.waits.values_mut().flat_map(HashMap::values_mut);
-        for wait in waits.filter(|wait| !wait.doubtful) {
-            if let Some(time) = until(wait.sample.clone(), now_ns) {
+        let mut given_up = Vec::new();
+        for wait in self.waits.values_mut().flat_map(HashMap::values_mut) {
+            if wait.doubtful {
+                given_up.push((wait.sample.pid, wait.sample.tid));
+            } else if let Some(time) = until(wait.sample.clone(), now_ns) {
                 wait.sample.time_ns = now_ns;
                 on_time(time);
             }
         }
-    }
-
-    /// How many times are left out by [`Waits::settle`] because their end may have been lost.
-    pub(super) fn doubtful(&self) -> u64 {
-        let waits = self.waits.values().flat_map(HashMap::values);
-        waits.filter(|wait| wait.doubtful).count() as u64
+        for (pid, tid) in given_up {
+            self.lost += u64::from(self.take(pid, tid).is_some());
+        }
     }
 
     fn take(&mut self, pid: u32, tid: u32) -> Option<Wait> {
@@ -215,14 +215,15 @@ mod tests {
     fn nothing_is_settled_that_may_be_over() {
         let mut waits = Waits::default();
         waits.out(sample(7, 100), 1);
+        // Its end comes after all.
+        waits.out(sample(9, 100), 1);
         waits.doubt();
+        assert!(waits.back(back(9, 150, 1)).is_some());
         waits.out(sample(8, 100), 1);
         let mut settled = Vec::new();
         waits.settle(200, &mut |sample| settled.push(sample.tid));
-        assert_eq!((settled, waits.doubtful()), (vec![8], 1));
-        // Its end comes after all.
-        assert!(waits.back(back(7, 300, 1)).is_some());
-        assert_eq!(waits.doubtful(), 0);
+        assert_eq!((settled, waits.lost), (vec![8], 1));
+        assert_eq!(waits.back(back(7, 300, 1)), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::rule::{Context, Rule};
 use super::table::{MAX_TABLE, Table};
 use crate::elf::Bytes;
-use crate::process::{Maps, Memory, Modules, Piece};
+use crate::process::{Modules, Piece, VDSO, own_vdso};
 
 /// Bytes of all tables in memory.
 const BUDGET: usize = 24 << 20;
@@ -22,9 +22,6 @@ const MAX_FILES: usize = 4096;
 
 /// Rules that are kept, a power of two.
 const RULES: usize = 1 << 15;
-
-/// How the kernel's own code in each process is called.
-const VDSO: &str = "[vdso]";
 
 /// What is mapped: a module's number, or 0 for the vdso, which is the same in all processes.
 type Source = usize;
@@ -200,20 +197,4 @@ impl Cache {
 fn slot(source: Source, offset: u64) -> usize {
     let mixed = (offset ^ ((source as u64) << 40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> (u64::BITS - RULES.trailing_zeros())) as usize
-}
-
-/// The vdso as it is mapped into this process; empty if there is none.
-fn own_vdso() -> Vec<u8> {
-    let read = || {
-        let pid = std::process::id();
-        let maps = Maps::read(pid).ok()?;
-        let mapping = maps.iter().find(|mapping| mapping.name == VDSO)?;
-        let mut bytes = vec![0; usize::try_from(mapping.end - mapping.start).ok()?];
-        Memory::open(pid)
-            .ok()?
-            .read(mapping.start, &mut bytes)
-            .ok()?;
-        Some(bytes)
-    };
-    read().unwrap_or_default()
 }

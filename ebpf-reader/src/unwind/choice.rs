@@ -13,6 +13,10 @@ const TOLERATED: u32 = PROBATION / 10;
 const INTERPRETED_AT_ONCE: u64 = 2 << 20;
 const INTERPRETED_A_SAMPLE: u64 = 4 << 10;
 
+/// Frames that frame pointers may leave out, and outermost ones that belong to the start of a thread.
+const SKIPPED: usize = 2;
+const START: usize = 3;
+
 /// What is known of one program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -91,6 +95,7 @@ impl Choice {
         unwound: &[u64],
         outcome: Outcome,
         interpreted: u64,
+        in_library: impl Fn(u64) -> bool,
     ) -> bool {
         self.samples += 1;
         self.interpreted = self.interpreted.saturating_add(interpreted);
@@ -103,7 +108,7 @@ impl Choice {
             return false;
         };
         let samples = samples + 1;
-        let better = better + u32::from(is_better(frame_pointers, unwound, outcome));
+        let better = better + u32::from(is_better(frame_pointers, unwound, outcome, in_library));
         self.state = if better > TOLERATED {
             State::Dwarf
         } else if samples >= PROBATION {
@@ -115,13 +120,27 @@ impl Choice {
     }
 }
 
-/// Whether unwinding has shown more of a stack than its frame pointers.
-fn is_better(frame_pointers: &[u64], unwound: &[u64], outcome: Outcome) -> bool {
-    if frame_pointers.last() == unwound.last() {
-        // The same outermost frame; functions without a frame of their own may be missing on the way.
-        return unwound.len() > frame_pointers.len() + 2;
+/// Whether unwinding has shown more of a stack than its frame pointers. `in_library` tells whether an address is
+/// outside of the program's own file.
+fn is_better(
+    frame_pointers: &[u64],
+    unwound: &[u64],
+    outcome: Outcome,
+    in_library: impl Fn(u64) -> bool,
+) -> bool {
+    let Some(&last) = frame_pointers.last() else {
+        return true;
+    };
+    let Some(at) = unwound.iter().rposition(|&address| address == last) else {
+        return outcome == Outcome::Complete || unwound.len() > frame_pointers.len();
+    };
+    let missing = unwound.len() - 1 - at;
+    if missing == 0 {
+        // Functions without a frame of their own may be left out on the way.
+        return unwound.len() > frame_pointers.len() + SKIPPED;
     }
-    outcome == Outcome::Complete || unwound.len() > frame_pointers.len()
+    // The C library has no frame pointers where it starts a thread, and whoever is interested knows what is there.
+    missing > START || (missing * 4 > unwound.len() && !in_library(last))
 }
 
 /// Completes what was unwound with what the frame pointers have shown; the result is in `unwound`, from `start`
@@ -157,7 +176,9 @@ mod tests {
     fn after(samples: u32, frame_pointers: &[u64], unwound: &[u64], outcome: Outcome) -> Choice {
         let mut choice = Choice::new(Unwinding::Auto, None);
         for _ in 0..samples {
-            choice.compare(frame_pointers, unwound, outcome, 100);
+            choice.compare(frame_pointers, unwound, outcome, 100, |address| {
+                address > 90
+            });
         }
         choice
     }
@@ -176,6 +197,23 @@ mod tests {
     }
 
     #[test]
+    fn the_start_of_a_thread_may_be_missing() {
+        let found = |frame_pointers: &[u64], unwound: &[u64]| {
+            after(PROBATION, frame_pointers, unwound, Outcome::Complete).found()
+        };
+        let shallow = [1, 2, 91, 92, 93];
+        assert_eq!(
+            found(&shallow[..3], &shallow),
+            Some(Unwinding::FramePointers)
+        );
+        assert_eq!(found(&shallow[..2], &shallow), Some(Unwinding::Dwarf));
+        let deep = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+        assert_eq!(found(&deep[..8], &deep), Some(Unwinding::FramePointers));
+        assert_eq!(found(&deep[..6], &deep), Some(Unwinding::Dwarf));
+        assert_eq!(found(&[], &deep), Some(Unwinding::Dwarf));
+    }
+
+    #[test]
     fn copies_are_kept_where_they_show_more() {
         let choice = after(TOLERATED + 1, CUT_SHORT, WHOLE, Outcome::Complete);
         assert_eq!(choice.found(), Some(Unwinding::Dwarf));
@@ -190,7 +228,7 @@ mod tests {
     fn a_process_that_costs_too_much_loses_its_copies() {
         let mut choice = Choice::new(Unwinding::Dwarf, None);
         for _ in 0..1000 {
-            choice.compare(CUT_SHORT, WHOLE, Outcome::Complete, 20 << 10);
+            choice.compare(CUT_SHORT, WHOLE, Outcome::Complete, 20 << 10, |_| false);
         }
         assert!(!choice.copies());
         assert_eq!(choice.found(), None);

@@ -2,7 +2,6 @@
 //! generic functions and a sort with a comparison of its own.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 #[inline(never)]
 fn spin(number: u64) -> u64 {
@@ -30,19 +29,15 @@ fn sorted(number: u64) -> u64 {
 }
 
 #[inline(never)]
-fn outermost_work(time: Duration) -> u64 {
-    let end = Instant::now() + time;
-    let mut sum = 0;
-    while Instant::now() < end {
-        sum ^= sorted(sum);
-    }
-    sum
+fn outermost_work(rounds: u64) -> u64 {
+    (0..rounds).fold(0, |sum, round| sum ^ black_box(sorted(round)))
 }
 
 fn main() {
-    let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1.0);
-    let time = Duration::from_secs_f64(seconds);
-    let thread = std::thread::spawn(move || outermost_work(time));
-    black_box(outermost_work(time));
+    let seconds: f64 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1.0);
+    // A round takes about a tenth of a millisecond.
+    let rounds = (seconds * 10_000.0) as u64;
+    let thread = std::thread::spawn(move || outermost_work(rounds));
+    black_box(outermost_work(rounds));
     black_box(thread.join().unwrap());
 }

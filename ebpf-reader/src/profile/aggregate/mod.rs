@@ -150,7 +150,7 @@ impl Aggregator {
     /// Looks for process contexts that were published or changed. To be called several times a second.
     pub fn tick(&mut self, now: Instant) {
         for process in self.processes.values_mut() {
-            process.refresh_context(now);
+            process.refresh_context(now, &mut self.modules);
         }
     }
 
@@ -321,7 +321,7 @@ impl Aggregator {
     fn profile(&mut self, started: SystemTime, duration: Duration, counters: Counters) -> Profile {
         // Keys may have been added since the last look.
         for process in self.processes.values_mut() {
-            process.refresh_context_now();
+            process.refresh_context_now(&mut self.modules);
         }
         let counts = self.counts.take();
         let mut profile =

@@ -62,7 +62,7 @@ impl FollowedProcess {
             ..Self::nothing(now)
         };
         new.space.refresh(pid, modules);
-        new.refresh_context(now);
+        new.refresh_context(now, modules);
         new
     }
 
@@ -182,9 +182,14 @@ impl FollowedProcess {
             user_stack.get(..plausible).unwrap_or_default()
         };
         let unwound = frames.get(start..).unwrap_or_default();
-        let settled = self
-            .choice
-            .compare(frame_pointers, unwound, outcome, interpreted);
+        let program = self.program();
+        let in_library = |address| {
+            let piece = self.space.find(address);
+            piece.is_some_and(|piece| piece.module != program)
+        };
+        let mut choice = self.choice;
+        let settled = choice.compare(frame_pointers, unwound, outcome, interpreted, in_library);
+        self.choice = choice;
         unwind::join(frame_pointers, frames, start, outcome);
         settled
     }
@@ -207,11 +212,12 @@ impl FollowedProcess {
             .or(self.inherited.as_ref())
     }
 
-    /// Looks for a new process context, if it is time.
-    pub(super) fn refresh_context(&mut self, now: Instant) {
+    /// Looks for what the process may have written since the last look, if it is time.
+    pub(super) fn refresh_context(&mut self, now: Instant, modules: &mut Modules) {
         if now >= self.next_context_look {
             self.context_pause = (self.context_pause * 2).min(CONTEXT_LOOK);
             self.next_context_look = now + self.context_pause;
+            self.refresh_perf_map(modules);
             if let Some(reader) = &mut self.reader {
                 // A process that may no longer be read is about to end; what was read stays.
                 let _ = reader.refresh();
@@ -219,11 +225,18 @@ impl FollowedProcess {
         }
     }
 
-    /// Looks for a new process context.
-    pub(super) fn refresh_context_now(&mut self) {
+    /// Looks for a new process context, and for names of functions made at run time.
+    pub(super) fn refresh_context_now(&mut self, modules: &mut Modules) {
+        self.refresh_perf_map(modules);
         if let Some(reader) = &mut self.reader {
             // As above.
             let _ = reader.refresh_now();
+        }
+    }
+
+    fn refresh_perf_map(&mut self, modules: &mut Modules) {
+        if self.sampled && !self.gone {
+            self.space.find_perf_map(self.pid, modules);
         }
     }
 

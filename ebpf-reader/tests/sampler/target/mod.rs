@@ -158,6 +158,7 @@ pub(crate) fn run(kind: &str) -> ! {
             println!("\ndone");
         }
         "stacks" => stacks::run(),
+        "wild-stacks" => stacks::run_wild(),
         "vectors" => vectors::run(),
         "waiting" => waiting::run(),
         other => panic!("no such target: {other}"),

@@ -11,6 +11,14 @@ pub(crate) const PATTERN: u64 = 0x5ca1_ab1e_0ddb_a110;
 pub(crate) const DEEP_WORDS: usize = 8 * 1024;
 pub(crate) const SHALLOW_WORDS: usize = 512;
 
+/// Stack pointers that lead nowhere, and the threads that have them.
+pub(crate) const WILD: [(&str, u64); 4] = [
+    ("kernel", 0xffff_8000_0000_1000),
+    ("unmapped", 0x1000),
+    ("null", 0),
+    ("last", u64::MAX - 15),
+];
+
 /// Runs with a stack that holds the pattern, word after word.
 #[inline(never)]
 fn with_pattern<const WORDS: usize>(run: fn() -> ()) {
@@ -31,6 +39,29 @@ fn read_zeros() {
         file.read_exact(&mut buffer).expect("zeros do not end");
         black_box(&mut buffer);
     }
+}
+
+/// Spins with a stack pointer that leads to the kernel's half of the addresses, or nowhere.
+fn spin_with_stack_at(stack: u64) -> ! {
+    // SAFETY: never returns, and does not use the stack. No signal is sent to this thread; if one were, the
+    // process would end.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("mov rsp, {}", "mov rbp, rsp", "2:", "jmp 2b", in(reg) stack, options(noreturn));
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!("mov sp, {}", "mov x29, sp", "2:", "b 2b", in(reg) stack, options(noreturn));
+    }
+}
+
+pub(super) fn run_wild() -> ! {
+    for (name, stack) in WILD {
+        thread(name, move || spin_with_stack_at(stack));
+    }
+    ready();
+    wait_for_end()
 }
 
 pub(super) fn run() -> ! {

@@ -1,0 +1,7 @@
+//! A program that publishes itself.
+
+mod body;
+
+fn main() {
+    body::run();
+}
