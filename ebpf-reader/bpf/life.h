@@ -17,6 +17,15 @@ INLINE void tell(u32 kind, u32 pid, u32 child)
 		count(LOST_LIFE_EVENTS);
 }
 
+/* Whether all threads of a task's process have begun to exit. */
+INLINE int is_ending(struct task_struct *task)
+{
+	struct signal_struct *signal = 0;
+	int live = 1;
+
+	return READ_KERNEL(signal, task->signal) && READ_KERNEL(live, signal->live.counter) && live <= 0;
+}
+
 /* Tells the reader of a process that is not in the table, once; whether this was the time. */
 INLINE int appear(u32 pid)
 {
@@ -84,11 +93,9 @@ SEC("raw_tracepoint/sched_process_exit")
 int on_exit(struct bpf_raw_tracepoint_args *context)
 {
 	struct task_struct *task = (struct task_struct *)context->args[0];
-	struct signal_struct *signal = 0;
-	int live = 0;
 	u32 pid;
 
-	if (!READ_KERNEL(signal, task->signal) || !READ_KERNEL(live, signal->live.counter) || live > 0)
+	if (!is_ending(task))
 		return 0;
 	pid = process_id(task);
 	bpf_map_delete_elem(&copied, &pid);

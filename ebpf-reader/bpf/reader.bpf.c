@@ -46,7 +46,8 @@ int sample_cpu(struct user_registers *interrupted)
 	}
 	target = bpf_map_lookup_elem(&targets, &pid);
 	if (!target) {
-		if (!EVERYTHING || pid == READER_PID)
+		/* Its end has been told already, or is about to be. */
+		if (!EVERYTHING || pid == READER_PID || is_ending(task))
 			return 0;
 		appear(pid);
 	}

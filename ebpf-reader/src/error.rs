@@ -146,6 +146,15 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
+    /// Profiles cannot be pushed as it was asked for.
+    #[cfg(feature = "push")]
+    #[error("cannot push profiles")]
+    Push {
+        /// The cause.
+        #[source]
+        source: crate::push::ConfigError,
+    },
+
     /// Addresses could not be turned into names.
     #[error("cannot {action}")]
     Symbolize {

@@ -39,8 +39,14 @@
 //! | [`symbolize`] | names of functions |
 //! | [`report`], [`pprof`], [`flame`], [`output`] | what is shown and written |
 //! | [`check`] | whether a program publishes what readers look for, in the way that they read it |
+//! | `serve` | profiles all the time, in bounded memory; feature `serve` |
+//! | `push` | sends profiles by OTLP; feature `push` |
 //! | [`threads`] | what each thread publishes right now, without eBPF |
 //! | [`text`] | other processes' text, made fit to be shown |
+//!
+//! # Features
+//! `serve`, `push` and `tls` (encryption for pushing; needs a C compiler) are on by default, for the program. Without them the
+//! library builds neither tokio nor rustls.
 //!
 //! # Limits
 //! - Linux 5.10 or later with BTF, on x86-64 and aarch64. eBPF needs CAP_BPF and CAP_PERFMON; programs of other
@@ -68,11 +74,15 @@ pub mod process;
 pub mod process_context;
 pub mod profile;
 mod published;
+#[cfg(feature = "push")]
+pub mod push;
 pub mod read;
 pub mod record;
 pub mod report;
 pub mod sample;
 pub mod sampler;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod snapshot;
 pub mod symbolize;
 #[allow(unsafe_code)]

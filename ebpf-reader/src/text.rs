@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// The text without anything that a terminal would obey: control characters, and the characters that turn
-/// the direction of text around or break lines, are shown as Rust writes them in strings.
+/// The text without anything that a terminal would obey: control characters, and characters that turn the
+/// direction of text around, break lines or cannot be seen, are shown as Rust writes them in strings.
 ///
 /// ```
 /// assert_eq!(ebpf_reader::text::printable("\u{1b}[2Jcart\n"), "\\u{1b}[2Jcart\\n");
@@ -29,8 +29,8 @@ pub fn is_unfit(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
-            // Marks, embeddings, overrides and isolates of direction; separators of lines and paragraphs.
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+            // Marks, embeddings, overrides and isolates of direction; separators of lines; what has no width.
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
         )
 }
 

@@ -22,6 +22,8 @@ use crate::snapshot::{Limits, Missed, Snapshots};
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Looks at a process that goes on, whatever the time.
+const MIN_LOOKS: u64 = 2;
 /// How long one look at the process context may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Threads that are kept for a reader's view.
@@ -165,10 +167,11 @@ pub(super) fn observe(ledger: &mut Ledger, pid: u32, duration: Duration) -> Resu
             break true;
         }
         let elapsed = begin.elapsed();
-        if elapsed >= duration {
+        // However short the time: changes show between two looks.
+        if elapsed >= duration && looks >= MIN_LOOKS {
             break false;
         }
-        thread::sleep(PAUSE.min(duration - elapsed));
+        thread::sleep(PAUSE.min(duration.saturating_sub(elapsed)));
     };
 
     let has_context = !locations.thread_context.is_empty();

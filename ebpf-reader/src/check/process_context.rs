@@ -415,8 +415,8 @@ impl Observed {
             ledger.note(Rule::ProcessGrowth, format!("{names} after {updates}"));
         }
         if self.address.is_none() && self.stable == 0 && self.changing == 0 {
-            if ledger.has_failed(Rule::ProcessSignature) {
-            } else if needed {
+            // A mapping that cannot be read has failed for that already.
+            if needed && !ledger.has_failed(Rule::ProcessSignature) {
                 ledger.fail(Rule::ProcessMapping, "there is none", NAME_FIX);
             } else {
                 ledger.skip(Rule::ProcessMapping, "no thread context that would need it");

@@ -81,7 +81,7 @@ pub(super) fn judge(ledger: &mut Ledger, modules: &[Module], what: &str) {
     }
     if !labels {
         let why = format!(
-            "{} is not defined: Parca Agent needs it, crate feature `custom-labels`",
+            "{} is not defined; Parca Agent needs it (crate feature `custom-labels`)",
             custom_labels::SYMBOL
         );
         ledger.skip(Rule::LabelsSymbol, why);

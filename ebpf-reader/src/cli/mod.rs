@@ -4,6 +4,8 @@ mod check;
 mod diff;
 mod printing;
 mod record;
+#[cfg(feature = "serve")]
+mod serve;
 mod selection;
 mod threads;
 
@@ -51,6 +53,13 @@ enum Action {
     /// CAP_SYS_PTRACE.
     Threads(threads::Threads),
 
+    /// Profile all the time: a web page, pprof, Prometheus metrics, and pushing by OTLP
+    ///
+    /// Keeps the last minutes of samples in bounded memory. http://127.0.0.1:7171 shows CPU time by trace, route or any
+    /// other attribute, and flame graphs of each; /trace/ID is the page of one trace, to be linked from elsewhere;
+    /// /debug/pprof/profile?seconds=N answers `go tool pprof` and Parca; /metrics tells Prometheus how serving fares.
+    #[cfg(feature = "serve")]
+    Serve(serve::Serve),
     /// Compare two profiles, or two values of an attribute in one
     ///
     /// Lists the functions whose share of the CPU time has changed most. Shares are compared, so the recordings may
@@ -65,6 +74,8 @@ impl Cli {
             Action::Record(record) => record.run(),
             Action::Check(check) => check.run(),
             Action::Threads(threads) => threads.run(),
+            #[cfg(feature = "serve")]
+            Action::Serve(serve) => serve.run(),
             Action::Diff(compare) => compare.run(),
         }
     }

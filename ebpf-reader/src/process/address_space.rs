@@ -6,7 +6,7 @@ use super::{Mapping, Maps, ModuleId, Modules};
 
 /// Mappings that are remembered of one process. Programs have some hundred; one that makes and drops them
 /// all the time must not fill the memory.
-const MAX_PIECES: usize = 1 << 16;
+const MAX_PIECES: usize = 1 << 14;
 
 /// An executable mapping and the file behind it.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Piece {
 pub struct AddressSpace {
     /// By rising address, without overlap.
     pieces: Arc<Vec<Piece>>,
+    /// Bytes that they take up.
+    size: usize,
     /// Names of the functions in memory without a file.
     perf_map: Option<ModuleId>,
 }
@@ -86,7 +88,17 @@ impl AddressSpace {
             .collect();
         now.extend(gone);
         now.sort_by_key(|piece| piece.mapping.start);
+        let names = now
+            .iter()
+            .map(|piece| piece.mapping.name.len())
+            .sum::<usize>();
+        self.size = names + now.len() * size_of::<Piece>();
         self.pieces = Arc::new(now);
+    }
+
+    /// Bytes of memory that this takes up, shared evenly with the processes that it is shared with.
+    pub fn size(&self) -> usize {
+        self.size / Arc::strong_count(&self.pieces)
     }
 
     /// All mappings, by rising address.

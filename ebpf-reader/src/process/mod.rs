@@ -3,6 +3,7 @@
 //! Everything goes through `/proc/PID`, so that processes in other mount namespaces are found too.
 
 mod address_space;
+mod cgroup;
 mod files;
 mod loaded;
 mod locate;
@@ -17,6 +18,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 
 pub use address_space::{AddressSpace, Piece};
+pub use cgroup::origin;
 pub use files::ElfFiles;
 pub use locate::{LocatedModule, Locator, locate};
 pub use maps::{Mapping, Maps};

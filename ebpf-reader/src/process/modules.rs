@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::sync::Arc;
 
 use super::{Mapping, perf_map};
 
@@ -27,10 +28,10 @@ impl ModuleId {
     }
 }
 
-/// The files of all followed processes, each once.
-#[derive(Debug, Default)]
+/// The files of all followed processes, each once. A clone keeps the same files open.
+#[derive(Clone, Debug, Default)]
 pub struct Modules {
-    files: HashMap<ModuleId, File>,
+    files: HashMap<ModuleId, Arc<File>>,
     /// Those that are no programs but lists of functions.
     perf_maps: HashSet<ModuleId>,
     last: usize,
@@ -61,7 +62,7 @@ impl Modules {
     fn add(&mut self, file: File) -> ModuleId {
         self.last += 1;
         let module = ModuleId(self.last);
-        self.files.insert(module, file);
+        self.files.insert(module, Arc::new(file));
         module
     }
 
@@ -82,7 +83,7 @@ impl Modules {
 
     /// An open file.
     pub fn file(&self, module: ModuleId) -> Option<&File> {
-        self.files.get(&module)
+        self.files.get(&module).map(|file| &**file)
     }
 
     /// Closes the files that are not to be kept. Those that could not be opened may be tried again.

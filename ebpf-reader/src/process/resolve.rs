@@ -156,8 +156,8 @@ mod tests {
         let reference = Reference {
             pointer: Pointer::ThreadContext,
             vaddr: SLOT - BASE,
-            access,
             is_named: true,
+            access,
         };
         process.place(&Fake(memory), &elf, BASE, &reference)
     }

@@ -255,6 +255,25 @@ fn update(known: &mut Process, other: Process) {
 }
 
 impl Profile {
+    /// The samples of some of the processes, with nothing in the tables but what they refer to. What was lost,
+    /// unreadable or truncated is in none of the parts.
+    #[cfg(feature = "serve")]
+    pub(crate) fn of_processes(&self, processes: std::ops::Range<usize>) -> Profile {
+        let mut collector = Collector::default();
+        collector.add(self, |row| {
+            let thread = self.threads.get(row.thread);
+            thread.is_some_and(|thread| processes.contains(&thread.process))
+        });
+        let mut part = collector.into_tables();
+        part.started = self.started;
+        part.duration = self.duration;
+        part.period_ns = self.period_ns;
+        for row in &part.rows {
+            part.samples = part.samples.saturating_add(row.samples);
+        }
+        part
+    }
+
     /// One profile of several parts, such as the windows of a long recording.
     ///
     /// Samples that are equal in two parts are added up; a program that was sampled in several parts is one
@@ -272,6 +291,7 @@ impl Profile {
             whole.with_context = whole.with_context.saturating_add(part.with_context);
             whole.unreadable = whole.unreadable.saturating_add(part.unreadable);
             whole.truncated = whole.truncated.saturating_add(part.truncated);
+            whole.merged = whole.merged.saturating_add(part.merged);
             whole.lost = whole.lost.saturating_add(part.lost);
             if whole.period_ns == 0 {
                 whole.period_ns = part.period_ns;

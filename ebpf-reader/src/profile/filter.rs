@@ -104,6 +104,7 @@ impl Profile {
         selected.period_ns = self.period_ns;
         selected.unreadable = self.unreadable;
         selected.truncated = self.truncated;
+        selected.merged = self.merged;
         selected.lost = self.lost;
         for row in &selected.rows {
             selected.samples = selected.samples.saturating_add(row.samples);

@@ -5,6 +5,7 @@ pub(crate) mod command;
 mod looks;
 mod session;
 mod targets;
+mod windows;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use otel_profiling::{DEFAULT_SPAN_LABEL, DEFAULT_TRACE_LABEL};
+
+pub use windows::Windows;
 
 use crate::error::Error;
 use crate::profile::Profile;
@@ -226,6 +229,28 @@ pub fn run(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Recording, Error> {
+    start(options, None, stop, on_progress)
+}
+
+/// Records like [`run`], and passes what was counted to `windows` piece by piece; the profile of the result is empty.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_in_windows(
+    options: &Options,
+    windows: &mut dyn Windows,
+    stop: &AtomicBool,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Recording, Error> {
+    start(options, Some(windows), stop, on_progress)
+}
+
+fn start<'a>(
+    options: &Options,
+    windows: Option<&'a mut dyn Windows>,
+    stop: &AtomicBool,
+    on_progress: &'a mut dyn FnMut(Progress),
+) -> Result<Recording, Error> {
     let named = !options.pids.is_empty() || !options.command.is_empty();
     if !named && !options.everything && options.cgroup.is_none() {
         return Err(Error::NothingToRecord);
@@ -248,7 +273,7 @@ pub fn run(
             Box::new(PtraceSampler::new(options.frequency_hz)?)
         }
     };
-    session::run(options, sampler, targets, stop, on_progress)
+    session::run(options, sampler, targets, windows, stop, on_progress)
 }
 
 /// Refuses what cannot be done by stopping threads.

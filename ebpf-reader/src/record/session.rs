@@ -8,6 +8,7 @@ use super::cgroup::Cgroup;
 use super::command::Command;
 use super::looks::Looks;
 use super::targets::{self, Target};
+use super::windows::{Cut, Windows};
 use super::{End, Options, Progress, Recording};
 use crate::error::Error;
 use crate::process;
@@ -23,12 +24,13 @@ const CENSUS: Duration = Duration::from_millis(500);
 const LOCATE_ATTEMPTS: u32 = 40;
 
 /// Records with any sampler.
-pub(super) fn run(
+pub(super) fn run<'a>(
     options: &Options,
     sampler: Box<dyn Sampler>,
     targets: Vec<Target>,
+    windows: Option<&'a mut dyn Windows>,
     stop: &AtomicBool,
-    on_progress: &mut dyn FnMut(Progress),
+    on_progress: &'a mut dyn FnMut(Progress),
 ) -> Result<Recording, Error> {
     let cgroup = options.cgroup.as_deref().map(Cgroup::find).transpose()?;
     let aggregator = Aggregator::new(Settings {
@@ -47,6 +49,7 @@ pub(super) fn run(
         cgroup,
         command: None,
         found_symbols: false,
+        cut: windows.map(Cut::new),
         on_progress,
     };
     let (started, begin) = (SystemTime::now(), Instant::now());
@@ -122,6 +125,8 @@ struct Session<'a> {
     /// The process that was started to be recorded.
     command: Option<u32>,
     found_symbols: bool,
+    /// Where windows go, if the recording is cut into windows.
+    cut: Option<Cut<'a>>,
     on_progress: &'a mut dyn FnMut(Progress),
 }
 
@@ -207,6 +212,9 @@ impl Session<'_> {
                 self.census();
                 self.follow_cgroup();
             }
+            if let Err(error) = self.cut(false) {
+                return End::Failed(error);
+            }
             if now >= next_progress {
                 next_progress = now + TICK;
                 (self.on_progress)(Progress::Sampling {
@@ -218,10 +226,25 @@ impl Session<'_> {
             }
         };
         // What was taken before the end and not delivered yet, and waits that go on beyond it.
-        match self.poll(Duration::ZERO).and_then(|()| self.settle()) {
+        let polled = self.poll(Duration::ZERO).and_then(|()| self.cut(true));
+        match polled {
             Ok(()) => end,
             Err(error) => End::Failed(error),
         }
+    }
+
+    /// Ends the window at hand if it is over, or everything is.
+    fn cut(&mut self, last: bool) -> Result<(), Error> {
+        let due = self.cut.as_mut().is_some_and(|cut| cut.is_over(Instant::now()));
+        if last || due {
+            self.settle()?;
+        }
+        if let Some(cut) = &mut self.cut
+            && (last || due)
+        {
+            cut.end_window(&mut self.aggregator, &self.sampler.counters());
+        }
+        Ok(())
     }
 
     /// Whether there is nothing left to record.

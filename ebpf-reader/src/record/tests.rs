@@ -91,7 +91,15 @@ fn record(
     });
     let targets = targets.into_iter().collect();
     let stop = AtomicBool::new(stop);
-    let recording = session::run(options, Box::new(sampler), targets, &stop, &mut |_| {}).unwrap();
+    let recording = session::run(
+        options,
+        Box::new(sampler),
+        targets,
+        None,
+        &stop,
+        &mut |_| {},
+    )
+    .unwrap();
     let followed = followed.borrow().clone();
     (recording, followed)
 }
@@ -243,6 +251,7 @@ fn what_is_missing_is_told() {
         &options,
         Box::new(sampler),
         Vec::new(),
+        None,
         &stop,
         &mut on_progress,
     );

@@ -25,6 +25,7 @@ pub fn json(profile: &Profile, filter: &Filter) -> String {
         lost: profile.lost,
         unreadable: profile.unreadable,
         truncated: profile.truncated,
+        merged: profile.merged,
         started_unix_ns: profile.started.and_then(|started| {
             let since = started.duration_since(std::time::UNIX_EPOCH).ok()?;
             u64::try_from(since.as_nanos()).ok()
@@ -109,6 +110,7 @@ struct Report<'a> {
     lost: u64,
     unreadable: u64,
     truncated: u64,
+    merged: u64,
     started_unix_ns: Option<u64>,
     duration_ns: u64,
     period_ns: u64,

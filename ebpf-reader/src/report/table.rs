@@ -156,6 +156,9 @@ fn summary(profile: &Profile, total: &Usage, f: &mut fmt::Formatter<'_>) -> fmt:
     if profile.truncated > 0 {
         write!(f, ", {} truncated", profile.truncated)?;
     }
+    if profile.merged > 0 {
+        write!(f, ", {} merged", profile.merged)?;
+    }
     Ok(())
 }
 
@@ -243,6 +246,9 @@ TRACE ID                           SAMPLES      CPU ms    SHARE  BLOCKED ms  PRE
         profile.truncated = 2;
         let table = Table::new(&profile).to_string();
         assert!(table.ends_with(", 1 unreadable, 2 truncated"), "{table}");
+        profile.merged = 3;
+        let table = Table::new(&profile).to_string();
+        assert!(table.ends_with(", 2 truncated, 3 merged"), "{table}");
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::sample::{Counters, Event};
 /// Samples that wait at most; a caller that does not poll for so long loses what comes after.
 const MAX_WAITING: usize = 16 * 1024;
 
+/// Waiting events beyond which samples come without copies of their stacks, of 16 KiB each.
+const MAX_COPIES: usize = 1024;
+
 /// Room beyond [`MAX_WAITING`] that only events in the life of processes may use.
 const RESERVE: usize = 4 * 1024;
 
@@ -32,8 +35,13 @@ impl Queue {
     }
 
     /// Adds an event, or counts it as lost.
-    pub(super) fn push(&self, event: Event) {
+    pub(super) fn push(&self, mut event: Event) {
         let mut state = self.state();
+        if let Event::Sample(sample) = &mut event
+            && state.events.len() >= MAX_COPIES
+        {
+            sample.stack_copy = None;
+        }
         let is_sample = matches!(event, Event::Sample(_));
         let room = MAX_WAITING + if is_sample { 0 } else { RESERVE };
         if state.events.len() < room {

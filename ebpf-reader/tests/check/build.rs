@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex};
 
-use tempfile::TempDir;
-
 const SOURCE: &str = include_str!("writer.c");
 
 /// Has the linker export all three symbols.
@@ -17,9 +15,14 @@ pub(crate) const EXPORT: [&str; 3] = [
     "-Wl,--export-dynamic-symbol=custom_labels_abi_version",
 ];
 
-/// The folder of all programs, removed by whoever cleans up the build folder: tests share it, and no one is last.
-static FOLDER: LazyLock<TempDir> =
-    LazyLock::new(|| TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap());
+/// The folder of all programs, made anew for each run: nobody is the last one to need it.
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check");
+    // It is not there the first time.
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+});
 static BUILT: LazyLock<Mutex<HashMap<Vec<String>, PathBuf>>> = LazyLock::new(Mutex::default);
 
 /// The writer compiled with these arguments.
@@ -34,9 +37,9 @@ pub(crate) fn writer(arguments: &[&str]) -> PathBuf {
     if let Some(path) = built.get(&key) {
         return path.clone();
     }
-    let source = FOLDER.path().join("writer.c");
+    let source = FOLDER.join("writer.c");
     std::fs::write(&source, SOURCE).unwrap();
-    let path = FOLDER.path().join(format!("writer{}", built.len()));
+    let path = FOLDER.join(format!("writer{}", built.len()));
     let status = Command::new("cc")
         .args(["-O1", "-pthread", "-w", "-o"])
         .arg(&path)
@@ -55,8 +58,14 @@ pub(crate) struct Running(Child);
 impl Running {
     /// Starts it with one fault, and waits until it publishes.
     pub(crate) fn start(program: &Path, fault: &str) -> Self {
+        Self::start_with(program, fault, &[])
+    }
+
+    /// The same with other variables in its environment.
+    pub(crate) fn start_with(program: &Path, fault: &str, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(program)
             .arg(fault)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -146,7 +146,7 @@ fn changed_symbols() {
             });
         }
         broken(size, "4 bytes", ".size 8", &|file, at| {
-            file[at.symbol + SIZE] = 4
+            file[at.symbol + SIZE] = 4;
         });
         broken(
             hash,
@@ -266,7 +266,7 @@ fn a_program_that_publishes_nothing_is_told_what_is_missing() {
     );
     let labels = report.finding(Rule::LabelsSymbol).unwrap();
     assert_eq!(labels.verdict, Verdict::NotApplicable);
-    assert!(labels.found.contains("crate feature `custom-labels`"));
+    assert!(labels.found.contains("(crate feature `custom-labels`)"));
 }
 
 #[test]

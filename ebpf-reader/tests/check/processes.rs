@@ -250,6 +250,60 @@ fn an_address_that_the_process_does_not_agree_with() {
     }
 }
 
+/// A small program that loads the writer as a shared object, early or late.
+#[test]
+fn a_writer_in_a_shared_object_passes_all() {
+    let models: &[&str] = if cfg!(target_arch = "x86_64") {
+        &[
+            "-mtls-dialect=gnu2",
+            "-mtls-dialect=gnu",
+            "-ftls-model=initial-exec",
+        ]
+    } else {
+        &[
+            "-mtls-dialect=desc",
+            "-mtls-dialect=trad",
+            "-ftls-model=initial-exec",
+        ]
+    };
+    for model in models {
+        let shared = writer(&["-shared", "-fPIC", "-Dmain=writer", model]);
+        let shared = shared.to_str().unwrap();
+        let linked = writer(&[
+            "-DLOADER",
+            shared,
+            &format!("-Wl,-rpath,{}", folder(shared)),
+        ]);
+        let late = writer(&["-DLOADER", &format!("-DLATE=\"{shared}\""), "-ldl"]);
+        for program in [linked, late] {
+            for tunables in ["", "glibc.rtld.optional_static_tls=0"] {
+                // There is no static block left for what insists on it.
+                if model.ends_with("initial-exec") && !tunables.is_empty() {
+                    continue;
+                }
+                let running = Running::start_with(&program, "", &[("GLIBC_TUNABLES", tunables)]);
+                let report = check::run(&Target::Pid(running.pid()), &options()).unwrap();
+                assert!(report.passed(), "{model} {tunables} {report:#?}");
+                for rule in [
+                    Rule::ContextSymbol,
+                    Rule::LabelsReadable,
+                    Rule::AttributesKeys,
+                ] {
+                    assert_eq!(
+                        report.finding(rule).unwrap().verdict,
+                        Verdict::Passed,
+                        "{rule}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn folder(path: &str) -> &str {
+    path.rsplit_once('/').unwrap().0
+}
+
 #[test]
 fn updates_as_they_should_be_are_no_fault() {
     let running = Running::start(&writer(&EXPORT), "updates");

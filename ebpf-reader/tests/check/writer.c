@@ -9,6 +9,20 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef LOADER
+// Another program, which only loads the writer.
+#ifdef LATE
+#include <dlfcn.h>
+int main(int count, char **arguments) {
+    int (*writer)(int, char **) = dlsym(dlopen(LATE, RTLD_NOW), "writer");
+    return writer(count, arguments);
+}
+#else
+int writer(int count, char **arguments);
+int main(int count, char **arguments) { return writer(count, arguments); }
+#endif
+#else
+
 #ifndef NO_CONTEXT
 __thread void *otel_thread_ctx_v1;
 #endif
@@ -259,3 +273,4 @@ int main(int count, char **arguments) {
     // Not by way of destructors, which use what was moved.
     _exit(0);
 }
+#endif

@@ -9,7 +9,7 @@ use otel_profiling::{AttributeKey, Record, SpanIds};
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time of a round.
-const ROUND: Duration = Duration::from_millis(100);
+const ROUND: Duration = Duration::from_millis(50);
 
 /// How the trace id of each round begins.
 pub(crate) const TRACE: &str = "600d600d600d600d600d600d";

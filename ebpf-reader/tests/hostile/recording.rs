@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ebpf_reader::Error;
 use ebpf_reader::pprof::proto;
@@ -20,6 +20,11 @@ use crate::{files, good};
 
 /// What the kernel allows of mappings; a test raises it while it runs.
 const LIMIT: &str = "/proc/sys/vm/max_map_count";
+
+/// How long a recording takes at least, so that everything happens more than once.
+const SHORTEST: Duration = Duration::from_secs(3);
+/// How long it may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// One recording at a time: each wants to know its rate.
 static TURN: Mutex<()> = Mutex::new(());
@@ -177,14 +182,12 @@ impl Writers {
         }
     }
 
-    /// Records all of them.
-    pub(crate) fn record(self, duration: Duration) -> Recorded {
+    /// Records all of them, until the good one has done `wanted` rounds meanwhile.
+    pub(crate) fn record(self, wanted: usize) -> Recorded {
         let path = self.folder.path().join("profile.pb.gz");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ebpf-reader"));
         command
-            .args(["record", "--freq", "997", "--by", "hostile", "--duration"])
-            .arg(duration.as_secs().to_string())
-            .arg("-o")
+            .args(["record", "--freq", "997", "--by", "hostile", "-o"])
             .arg(&path)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -199,6 +202,7 @@ impl Writers {
             let mut messages = String::new();
             errors.read_to_string(&mut messages).map(|_| messages)
         });
+        self.await_rounds(&mut child, wanted);
         let mut table = String::new();
         child
             .stdout
@@ -234,6 +238,44 @@ impl Writers {
             profile: profile.unwrap_or_default(),
         }
     }
+}
+
+impl Writers {
+    /// Waits until the reader samples, and then for that many rounds; tells the reader to stop.
+    fn await_rounds(&self, reader: &mut Child, wanted: usize) {
+        let begin = Instant::now();
+        let rounds = || self.rounds.lock().unwrap().len();
+        let mut before = None;
+        while before.is_none_or(|before| rounds() < before + wanted) || begin.elapsed() < SHORTEST {
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "{:?} rounds, then {}",
+                before,
+                rounds()
+            );
+            if before.is_none() && is_sampling(reader.id()) {
+                before = Some(rounds());
+            }
+            // One that has ended says why, which is looked at later.
+            if !ebpf_reader::process::is_alive(reader.id()) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        let pid = rustix::process::Pid::from_child(reader);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    }
+}
+
+/// Whether a process has attached programs to the clocks that interrupt the CPUs.
+fn is_sampling(pid: u32) -> bool {
+    let files = fs::read_dir(format!("/proc/{pid}/fd"));
+    files.into_iter().flatten().flatten().any(|file| {
+        fs::read_link(file.path()).is_ok_and(|link| {
+            let link = link.to_string_lossy();
+            link.contains("bpf_link") || link.contains("perf_event")
+        })
+    })
 }
 
 /// Waits for the reader; its exit status, and how much memory it had at most, in KiB.
@@ -278,6 +320,11 @@ impl Recorded {
         }
     }
 
+    /// What the table counts: lost samples, too.
+    pub(crate) fn last_line(&self) -> &str {
+        self.table.lines().last().unwrap_or_default()
+    }
+
     /// Samples that were unreadable, by the table's last line.
     pub(crate) fn unreadable(&self) -> u64 {
         let (before, _) = self.table.rsplit_once(" unreadable").unwrap();
@@ -292,9 +339,14 @@ impl Recorded {
         let mut samples: BTreeMap<u32, u32> = BTreeMap::new();
         let (mut all, mut without) = (0, 0);
         for sample in &self.profile.sample {
-            let label = |key: &str| sample.label.iter().find(|label| string(label.key) == key);
+            // Names as in OpenTelemetry, or with underscores instead.
+            let label = |key: &str| {
+                let mut labels = sample.label.iter();
+                labels.find(|label| string(label.key).replace('.', "_") == key)
+            };
             let text = |key: &str| label(key).map(|label| string(label.str));
-            if label("process_id").map(|label| label.num) != Some(i64::from(self.good)) {
+            let process = label("process_id").or_else(|| label("process_pid"));
+            if process.map(|label| label.num) != Some(i64::from(self.good)) {
                 let trace = text("trace_id").unwrap_or_default();
                 assert!(
                     !trace.starts_with(good::TRACE),
@@ -313,7 +365,7 @@ impl Recorded {
             let (_, span_id) = good::ids(round);
             let span: String = span_id.iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(text("span_id"), Some(span.as_str()));
-            assert_eq!(text("http.route"), Some(good::ROUTE));
+            assert_eq!(text("http_route"), Some(good::ROUTE));
             assert_eq!(text("service_name"), Some(good::SERVICE));
             *samples.entry(round).or_default() += count;
         }

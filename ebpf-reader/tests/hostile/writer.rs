@@ -48,13 +48,13 @@ pub(crate) fn work() -> ! {
     }
 }
 
-/// One millisecond of work and some of rest.
+/// A little work and much rest: there are many threads like this, and the good one needs a CPU, too.
 pub(crate) fn some_work() {
     let begin = Instant::now();
-    while begin.elapsed() < Duration::from_millis(1) {
+    while begin.elapsed() < Duration::from_micros(300) {
         std::hint::black_box(());
     }
-    thread::sleep(Duration::from_millis(9));
+    thread::sleep(Duration::from_millis(30));
 }
 
 /// A thread for each way to lead a reader astray.
@@ -194,8 +194,8 @@ fn flood() -> ! {
                 }
                 record[3] = u64::from_ne_bytes([1, 1, 0x64, 2, 0, 255, 0, 0]);
                 slots.set(record_address, set);
-                if rest.elapsed() > Duration::from_millis(5) {
-                    thread::sleep(Duration::from_millis(5));
+                if rest.elapsed() > Duration::from_millis(2) {
+                    thread::sleep(Duration::from_millis(10));
                     rest = Instant::now();
                 }
             }
@@ -260,7 +260,7 @@ fn changing_context() -> ! {
                         .write_volatile(if number & 1 == 0 { first } else { number });
                 }
             }
-            thread::sleep(Duration::from_micros(100));
+            thread::sleep(Duration::from_micros(500));
         }
     });
     take_evil_name();

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ebpf_reader::Error;
 use ebpf_reader::profile::{Aggregator, Location, Profile, Settings};
 use ebpf_reader::record::{self, Backend, Options};
-use ebpf_reader::sample::{Event, Locations, Sampler as _};
+use ebpf_reader::sample::{Event, Locations, Sample, Sampler as _};
 use ebpf_reader::sampler::PtraceSampler;
 use ebpf_reader::unwind::Unwinding;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Whether frame pointers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,46 +185,119 @@ impl Drop for Running {
     }
 }
 
-/// Whether stacks are still copied after some hundred samples of a program.
-fn copies_after_a_while(program: &Path) -> bool {
-    let program = Running(Command::new(program).arg("300").spawn().unwrap());
-    let pid = program.0.id();
-    let mut sampler = PtraceSampler::new(499).unwrap();
-    let mut aggregator = Aggregator::new(Settings {
-        period_ns: sampler.period_ns(),
-        trace_label: String::new(),
-        span_label: String::new(),
-    })
-    .unwinding(Unwinding::Auto);
-    sampler.follow(pid, Locations::default()).unwrap();
-    aggregator.follow(pid);
-    let end = Instant::now() + Duration::from_secs(60);
-    let mut copied = Vec::new();
-    while copied.len() < 400 {
-        assert!(Instant::now() < end, "{} samples", copied.len());
-        aggregator.apply_unwinding(&mut sampler).unwrap();
-        sampler
-            .poll(Duration::from_millis(20), &mut |event| {
-                if let Event::Sample(sample) = &event {
-                    copied.push(sample.stack_copy.is_some());
-                }
-                aggregator.event(event);
-            })
-            .unwrap();
+/// A program that is sampled, by stopping it.
+struct Sampled {
+    program: Running,
+    sampler: PtraceSampler,
+    aggregator: Aggregator,
+}
+
+impl Sampled {
+    fn start(program: &Path, unwinding: Unwinding) -> Self {
+        let program = Running(Command::new(program).arg("300").spawn().unwrap());
+        let pid = program.0.id();
+        let mut sampler = PtraceSampler::new(499).unwrap();
+        let mut aggregator = Aggregator::new(Settings {
+            period_ns: sampler.period_ns(),
+            trace_label: String::new(),
+            span_label: String::new(),
+        })
+        .unwinding(unwinding);
+        sampler.follow(pid, Locations::default()).unwrap();
+        aggregator.follow(pid);
+        Self {
+            program,
+            sampler,
+            aggregator,
+        }
     }
-    let last = &copied[copied.len() - 50..];
-    assert!(copied.contains(&true), "nothing was tried");
-    assert!(last.iter().all(|copy| *copy == last[0]), "{last:?}");
-    last[0]
+
+    /// The next samples, which have been counted, too.
+    fn samples(&mut self, count: usize) -> Vec<Sample> {
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut samples = Vec::new();
+        while samples.len() < count {
+            assert!(Instant::now() < end, "{} samples", samples.len());
+            self.aggregator.apply_unwinding(&mut self.sampler).unwrap();
+            let aggregator = &mut self.aggregator;
+            self.sampler
+                .poll(Duration::from_millis(20), &mut |event| {
+                    if let Event::Sample(sample) = &event {
+                        samples.push(sample.clone());
+                    }
+                    aggregator.event(event);
+                })
+                .unwrap();
+        }
+        samples
+    }
 }
 
 #[test]
 fn stacks_are_copied_only_where_that_shows_more() {
     let folder = tempfile::tempdir().unwrap();
     for pointers in [FramePointers::Kept, FramePointers::Omitted] {
-        if let Some(program) = build(folder.path(), "chain.c", pointers) {
-            let expected = pointers == FramePointers::Omitted;
-            assert_eq!(copies_after_a_while(&program), expected, "{pointers:?}");
+        let Some(program) = build(folder.path(), "chain.c", pointers) else {
+            continue;
+        };
+        let samples = Sampled::start(&program, Unwinding::Auto).samples(400);
+        let copied: Vec<bool> = samples
+            .iter()
+            .map(|sample| sample.stack_copy.is_some())
+            .collect();
+        assert!(copied.contains(&true), "nothing was tried");
+        let expected = pointers == FramePointers::Omitted;
+        let last = &copied[copied.len() - 50..];
+        assert!(
+            last.iter().all(|&copied| copied == expected),
+            "{pointers:?}: {last:?}"
+        );
+    }
+}
+
+/// The CPU time of this thread.
+fn cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        now.tv_sec.unsigned_abs(),
+        u32::try_from(now.tv_nsec).unwrap(),
+    )
+}
+
+#[test]
+fn counting_a_sample_takes_some_millionths_of_a_second() {
+    const ROUNDS: u32 = 50;
+    let folder = tempfile::tempdir().unwrap();
+    let Some(program) = build(folder.path(), "chain.c", FramePointers::Omitted) else {
+        return;
+    };
+    for unwinding in [Unwinding::FramePointers, Unwinding::Dwarf] {
+        let mut sampled = Sampled::start(&program, unwinding);
+        let samples = sampled.samples(200);
+        let mut frames = 0;
+        let mut spent = Duration::ZERO;
+        for _ in 0..ROUNDS {
+            let events: Vec<Event> = samples.iter().cloned().map(Event::Sample).collect();
+            let begin = cpu_time();
+            for event in events {
+                sampled.aggregator.event(event);
+            }
+            spent += cpu_time() - begin;
         }
+        let Sampled {
+            program,
+            aggregator,
+            ..
+        } = sampled;
+        drop(program);
+        let (profile, _) = aggregator.finish(SystemTime::now(), Duration::from_secs(1), 0);
+        for row in &profile.rows {
+            frames += profile.stacks[row.stack].len() as u64 * row.samples;
+        }
+        let each = spent / (ROUNDS * u32::try_from(samples.len()).unwrap());
+        let depth = frames as f64 / profile.samples as f64;
+        eprintln!("{unwinding:?}: {each:?} a sample with {depth:.1} frames");
+        // Built without optimization, too.
+        assert!(each < Duration::from_micros(500));
     }
 }

@@ -9,6 +9,7 @@ mod limits;
 mod looking;
 mod process;
 mod sampling;
+mod stacks;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -28,6 +29,13 @@ const TESTS: &[Test] = &[
         "ebpf_command_in_namespace",
         sampling::ebpf_command_in_namespace,
     ),
+    ("ebpf_whole_machine", sampling::ebpf_whole_machine),
+    ("ebpf_off_cpu", sampling::ebpf_off_cpu),
+    (
+        "ebpf_frame_pointer_stacks",
+        stacks::ebpf_frame_pointer_stacks,
+    ),
+    ("ebpf_unwound_stacks", stacks::ebpf_unwound_stacks),
     (
         "ebpf_with_little_locked_memory",
         limits::ebpf_with_little_locked_memory,
@@ -37,6 +45,7 @@ const TESTS: &[Test] = &[
     ("ptrace_custom_labels", sampling::ptrace_custom_labels),
     ("ptrace_dynamic_tls", sampling::ptrace_dynamic_tls),
     ("threads", looking::threads),
+    ("check", looking::check),
 ];
 
 fn main() -> ExitCode {

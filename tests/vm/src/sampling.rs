@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use otel_profiling_vm_tests::{ATTRIBUTE, Published, SERVICE, all_records, records};
+use otel_profiling_vm_tests::{ATTRIBUTE, Published, SERVICE, THREADS, all_records, records};
 use serde_json::Value;
 
 use crate::process::{Finished, Writer, json};
 
 /// Samples by eBPF, for so many seconds.
-const EBPF: &[&str] = &["record", "--json", "--duration", "2"];
+pub(crate) const EBPF: &[&str] = &["record", "--json", "--duration", "2"];
 
 /// Samples by ptrace, for so many seconds.
 const PTRACE: &[&str] = &["record", "--json", "--ptrace", "--duration", "2"];
@@ -73,6 +73,36 @@ pub(crate) fn ebpf_command_in_namespace() -> Result<()> {
     ensure!(name == Some(&"vm-writer".into()), "{report}");
     // Before it publishes, it has samples without a context, which show no other ids.
     expect_records(&report, &all_records().collect::<Vec<_>>())
+}
+
+/// A program that nobody has named: all processes are sampled.
+pub(crate) fn ebpf_whole_machine() -> Result<()> {
+    let _writer = Writer::start(&mut Command::new("vm-writer"))?;
+    let report = json(&[EBPF, &["--all"]].concat())?;
+    delivered(&report)?;
+    let processes = strings(&report, "/processes", &["name"])?;
+    ensure!(
+        processes.contains(&["vm-writer".to_owned()][..]),
+        "{processes:?}"
+    );
+    expect_records(&report, &all_records().collect::<Vec<_>>())
+}
+
+/// Threads that sleep with the first of their records published, and never with another one.
+pub(crate) fn ebpf_off_cpu() -> Result<()> {
+    let writer = Writer::start(&mut Command::new("vm-writer"))?;
+    let report = record(&[EBPF, &["--off-cpu"]].concat(), &writer)?;
+    expect_records(&report, &all_records().collect::<Vec<_>>())?;
+    let sleeping: BTreeSet<_> = (0..THREADS)
+        .filter_map(|thread| records(thread).next())
+        .map(|record| hex(&record.trace_id))
+        .collect();
+    for trace in report["traces"].as_array().context("no traces")? {
+        let id = trace["trace_id"].as_str().context("no trace id")?;
+        let blocked = number(trace, "blocked_ns")? > 0;
+        ensure!(blocked == sleeping.contains(id), "{}", report["traces"]);
+    }
+    Ok(())
 }
 
 /// A program in C with custom labels and nothing else; one of them is the trace id.

@@ -25,6 +25,12 @@ const OTHERS: &str = "(others)";
 /// Bytes that samples may take up unless told otherwise.
 const DEFAULT_BUDGET: usize = 32 << 20;
 
+/// Bytes that the mappings and the process contexts of all processes may take up.
+const PROCESSES_BUDGET: usize = 32 << 20;
+
+/// Pause between two looks at that.
+const WEIGHING: Duration = Duration::from_secs(1);
+
 /// Programs that are remembered at a time. Those that come when there are as many, all of them running or with
 /// samples, are counted as one.
 const MAX_PROCESSES: usize = 1 << 13;
@@ -62,6 +68,7 @@ pub struct Aggregator {
     /// The sampler's counters at the end of the last profile.
     counters: Counters,
     modules: Modules,
+    next_weighing: Instant,
     unwinder: Unwinder,
     steering: Steering,
     /// The stack of the sample at hand; here so that it is allocated once.
@@ -79,6 +86,7 @@ impl Aggregator {
             counts: Counts::new(DEFAULT_BUDGET),
             counters: Counters::default(),
             modules: Modules::default(),
+            next_weighing: Instant::now(),
             unwinder: Unwinder::default(),
             steering: Steering::new(Unwinding::FramePointers),
             stack: Vec::new(),
@@ -129,7 +137,7 @@ impl Aggregator {
             Event::Fork { parent, child } => {
                 // The child runs its parent's program until it executes another one.
                 let parent = self.process(parent);
-                if let Some(parent) = self.processes.get(&parent) {
+                if let Some(parent) = self.processes.get_mut(&parent) {
                     let child_process = parent.forked(child);
                     if child_process.choice.copies() {
                         self.steering.copy(child, true);
@@ -151,6 +159,29 @@ impl Aggregator {
     pub fn tick(&mut self, now: Instant) {
         for process in self.processes.values_mut() {
             process.refresh_context(now, &mut self.modules);
+        }
+        if now >= self.next_weighing {
+            self.next_weighing = now + WEIGHING;
+            self.weigh_processes();
+        }
+    }
+
+    fn weigh_processes(&mut self) {
+        let mut size: usize = self.processes.values().map(FollowedProcess::size).sum();
+        // Whoever takes up most is not remembered at all: a process that only wants to fill the memory.
+        while size > PROCESSES_BUDGET {
+            let largest = self
+                .processes
+                .values_mut()
+                .max_by_key(|process| process.size());
+            let Some(largest) = largest else { break };
+            let before = largest.size();
+            largest.forget();
+            let freed = before.saturating_sub(largest.size());
+            if freed == 0 {
+                break;
+            }
+            size -= freed;
         }
     }
 

@@ -1,5 +1,6 @@
 //! What is remembered of a followed process: its name, its mappings, its process context.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -38,13 +39,19 @@ pub(super) struct FollowedProcess {
     pub(super) pid: u32,
     name: String,
     executable: String,
+    /// Container and pod.
+    origin: Vec<(String, String)>,
     instance: u64,
     space: AddressSpace,
     next_look: Instant,
     pause: Duration,
     reader: Option<Reader>,
     /// The parent's process context: a forked child has its threads' records, and not the mapping.
-    inherited: Option<ProcessContext>,
+    inherited: Option<Arc<ProcessContext>>,
+    /// The own process context, once there are children that inherit it.
+    shared: Option<Arc<ProcessContext>>,
+    /// Nothing is learned of its mappings and its process context any more.
+    forgotten: bool,
     next_context_look: Instant,
     context_pause: Duration,
 }
@@ -56,6 +63,7 @@ impl FollowedProcess {
             pid,
             name: process::name(pid).unwrap_or_default(),
             executable: process::executable(pid).unwrap_or_default(),
+            origin: process::origin(pid),
             instance: next_instance(),
             reader: Reader::open(pid).ok(),
             choice,
@@ -67,17 +75,18 @@ impl FollowedProcess {
     }
 
     /// A child that runs the same program.
-    pub(super) fn forked(&self, child: u32) -> Self {
+    pub(super) fn forked(&mut self, child: u32) -> Self {
         let now = Instant::now();
         Self {
             pid: child,
             name: self.name.clone(),
             executable: self.executable.clone(),
+            origin: process::origin(child),
             instance: next_instance(),
             space: self.space.clone(),
             next_look: now,
             reader: Reader::open(child).ok(),
-            inherited: self.context().cloned(),
+            inherited: self.shared(),
             choice: self.choice,
             ..Self::nothing(now)
         }
@@ -102,12 +111,15 @@ impl FollowedProcess {
             pid: 0,
             name: String::new(),
             executable: String::new(),
+            origin: Vec::new(),
             instance: next_instance(),
             space: AddressSpace::default(),
             next_look: now + FIRST_LOOK,
             pause: FIRST_LOOK,
             reader: None,
             inherited: None,
+            shared: None,
+            forgotten: false,
             next_context_look: now,
             context_pause: FIRST_LOOK,
         }
@@ -115,7 +127,8 @@ impl FollowedProcess {
 
     /// The process is gone: keeps what is known, and closes its memory.
     pub(super) fn exited(&mut self) {
-        self.inherited = self.context().cloned();
+        self.inherited = self.shared();
+        self.shared = None;
         self.reader = None;
         self.gone = true;
     }
@@ -141,7 +154,7 @@ impl FollowedProcess {
     /// Looks at the mappings again, if that was not just done; whether it did.
     fn look_again(&mut self, modules: &mut Modules) -> bool {
         let now = Instant::now();
-        if self.gone || now < self.next_look {
+        if self.gone || self.forgotten || now < self.next_look {
             return false;
         }
         self.space.refresh(self.pid, modules);
@@ -209,7 +222,36 @@ impl FollowedProcess {
         self.reader
             .as_ref()
             .and_then(Reader::context)
-            .or(self.inherited.as_ref())
+            .or(self.inherited.as_deref())
+    }
+
+    /// The process context, for a child too: forked processes must not cost a copy each.
+    fn shared(&mut self) -> Option<Arc<ProcessContext>> {
+        let Some(own) = self.reader.as_ref().and_then(Reader::context) else {
+            return self.inherited.clone();
+        };
+        if self.shared.as_deref() != Some(own) {
+            self.shared = Some(Arc::new(own.clone()));
+        }
+        self.shared.clone()
+    }
+
+    /// Bytes of memory that its mappings and its process context take up.
+    pub(super) fn size(&self) -> usize {
+        let context = self.reader.as_ref().and_then(Reader::context);
+        self.space.size()
+            + size_of::<Self>()
+            + context.map_or(0, size_of_context)
+            + self.shared.as_deref().map_or(0, size_of_context)
+    }
+
+    /// Makes room: forgets its mappings and its process context, for good.
+    pub(super) fn forget(&mut self) {
+        self.forgotten = true;
+        self.space = AddressSpace::default();
+        self.reader = None;
+        self.inherited = None;
+        self.shared = None;
     }
 
     /// Looks for what the process may have written since the last look, if it is time.
@@ -235,7 +277,7 @@ impl FollowedProcess {
     }
 
     fn refresh_perf_map(&mut self, modules: &mut Modules) {
-        if self.sampled && !self.gone {
+        if self.sampled && !self.gone && !self.forgotten {
             self.space.find_perf_map(self.pid, modules);
         }
     }
@@ -247,7 +289,21 @@ impl FollowedProcess {
             executable: self.executable.clone(),
             instance: self.instance,
             context: self.context().cloned(),
-            ..Process::default()
+            origin: self.origin.clone(),
         }
     }
+}
+
+/// Bytes that a process context takes up.
+fn size_of_context(context: &ProcessContext) -> usize {
+    let pairs = context.resource.iter().chain(&context.attributes);
+    let pairs: usize = pairs
+        .map(|(name, value)| 64 + name.len() + value.len())
+        .sum();
+    let keys: usize = context
+        .attribute_keys
+        .iter()
+        .map(|key| 32 + key.len())
+        .sum();
+    size_of::<ProcessContext>() + pairs + keys
 }

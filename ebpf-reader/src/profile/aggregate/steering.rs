@@ -120,7 +120,7 @@ impl Steering {
                 break;
             };
             match sampler.copy_stacks(request.pid, request.copy) {
-                Ok(()) | Err(Error::NoSuchProcess { .. }) => {}
+                Ok(()) => {}
                 Err(error @ Error::Unsupported { .. }) => {
                     self.given_up = true;
                     self.requests.clear();
@@ -129,7 +129,7 @@ impl Steering {
                         Unwinding::Auto | Unwinding::FramePointers => Ok(()),
                     };
                 }
-                // Perhaps it is not followed yet.
+                // Perhaps it is not followed yet; one that has ended is forgotten soon.
                 Err(_) if request.attempts < ATTEMPTS => self.requests.push_back(Request {
                     attempts: request.attempts + 1,
                     ..request
