@@ -9,6 +9,7 @@
 install_packages rustc-web libstd-rust-web-dev libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu \
     libc6-dev-arm64-cross qemu-user-static libc6:arm64
 
+# shellcheck disable=SC2034 # for those who source this
 AARCH64=aarch64-unknown-linux-gnu
 export RUSTC=/usr/bin/rustc
 export RUSTDOC=/usr/bin/rustdoc

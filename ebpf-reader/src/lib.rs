@@ -37,7 +37,8 @@
 //! | [`profile`] | counts samples by thread, context and stack |
 //! | [`unwind`] | stacks of programs without frame pointers |
 //! | [`symbolize`] | names of functions |
-//! | [`report`], [`pprof`], [`flame`], [`output`] | what is shown and written |
+//! | [`report`], [`pprof`], [`otlp`], [`flame`], [`output`] | what is shown and written |
+//! | [`read`], [`diff`] | profiles from files; what changed between two |
 //! | [`check`] | whether a program publishes what readers look for, in the way that they read it |
 //! | `serve` | profiles all the time, in bounded memory; feature `serve` |
 //! | `push` | sends profiles by OTLP; feature `push` |

@@ -159,7 +159,7 @@ fn check_profile(path: &Path) {
     let mut with_context = 0;
     for sample in &profile.sample {
         assert_eq!(
-            label(sample, "service_name").as_deref(),
+            label(sample, "service.name").as_deref(),
             Some("record-test")
         );
         if label(sample, "trace_id").is_some() {

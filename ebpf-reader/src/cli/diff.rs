@@ -117,7 +117,7 @@ impl Compare {
         let before = read::read(&self.before)?;
         if let Some(after) = &self.after {
             let after_profile = read::read(after)?;
-            let title = format!("{} and {}", self.before.display(), after.display());
+            let title = format!("{} → {}", self.before.display(), after.display());
             let before = selected(&before, &filter, &self.before.display().to_string())?;
             let after = selected(&after_profile, &filter, &after.display().to_string())?;
             return Ok((Diff::new(&before, &after), title));
@@ -134,7 +134,7 @@ impl Compare {
             let filter = filter.clone().attribute(name, value);
             selected(&before, &filter, &format!("{name}={value}"))
         };
-        let title = format!("{name} = {first} and {name} = {second}");
+        let title = format!("{name}: {first} → {second}");
         Ok((Diff::new(&side(first)?, &side(second)?), title))
     }
 

@@ -4,9 +4,9 @@ mod check;
 mod diff;
 mod printing;
 mod record;
+mod selection;
 #[cfg(feature = "serve")]
 mod serve;
-mod selection;
 mod threads;
 
 use std::time::Duration;

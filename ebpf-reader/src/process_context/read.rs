@@ -25,7 +25,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A pause is at least this many times as long as the search was: a process with very many mappings cannot keep
 /// its reader busy.
-const PAUSE_PER_SEARCH: u32 = 50;
+const PAUSE_PER_SEARCH: u32 = 100;
 
 /// Mappings of the right name that are looked at: a process has one.
 const MAX_CANDIDATES: usize = 64;
@@ -82,7 +82,7 @@ impl Reader {
     /// executes another program.
     ///
     /// Cheap where a context is known: it may be called as often as one likes. Where none is, the mappings of the
-    /// process are searched, in pauses that grow to 5 seconds and to 50 times what a search takes.
+    /// process are searched, in pauses that grow to 5 seconds and to 100 times what a search takes.
     ///
     /// # Errors
     /// If the mappings may not be read.

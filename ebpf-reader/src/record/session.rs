@@ -235,7 +235,10 @@ impl Session<'_> {
 
     /// Ends the window at hand if it is over, or everything is.
     fn cut(&mut self, last: bool) -> Result<(), Error> {
-        let due = self.cut.as_mut().is_some_and(|cut| cut.is_over(Instant::now()));
+        let due = self
+            .cut
+            .as_mut()
+            .is_some_and(|cut| cut.is_over(Instant::now()));
         if last || due {
             self.settle()?;
         }

@@ -10,8 +10,8 @@ use crate::profile::{Profile, Row, Usage};
 use crate::sample::Activity;
 use crate::text::printable;
 
-/// Frames of a stack that are shown, at most.
-const FRAMES: usize = 12;
+/// Frames of a stack that are shown, at most: so many of the innermost ones, and of the outermost ones.
+const FRAMES: (usize, usize) = (9, 4);
 /// Columns of a frame, at most.
 const WIDTH: usize = 100;
 
@@ -39,7 +39,7 @@ pub struct Uncovered {
     pub samples: u64,
     /// CPU time that they stand for, in nanoseconds.
     pub cpu_ns: u64,
-    /// The functions, innermost first.
+    /// The functions, innermost first. One that calls itself is there once.
     pub functions: Vec<String>,
 }
 
@@ -54,7 +54,10 @@ impl Coverage {
         let functions = |row: &Row| -> Vec<&str> {
             let stack = profile.stacks.get(row.stack).into_iter().flatten();
             let names = stack.flat_map(|&location| names.get(location).into_iter().flatten());
-            names.map(String::as_str).collect()
+            let mut functions: Vec<&str> = names.map(String::as_str).collect();
+            // However deep it was in a recursion at a sample, the stack is the same.
+            functions.dedup();
+            functions
         };
         let mut coverage = Self::default();
         let mut stacks: HashMap<(&str, &str, Vec<&str>), Usage> = HashMap::new();
@@ -127,11 +130,18 @@ impl fmt::Display for Coverage {
                 named(&stack.process),
                 named(&stack.thread),
             )?;
-            for name in stack.functions.iter().take(FRAMES) {
-                write!(f, "\n         {}", fitting(&printable(name), WIDTH))?;
-            }
-            if let more @ 1.. = stack.functions.len().saturating_sub(FRAMES) {
-                write!(f, "\n         ({more} more frames)")?;
+            let frames = stack.functions.len();
+            let left_out = match frames > FRAMES.0 + FRAMES.1 {
+                true => FRAMES.0..frames - FRAMES.1,
+                false => 0..0,
+            };
+            for (index, name) in stack.functions.iter().enumerate() {
+                if index == left_out.start && !left_out.is_empty() {
+                    write!(f, "\n         ({} more frames)", left_out.len())?;
+                }
+                if !left_out.contains(&index) {
+                    write!(f, "\n         {}", fitting(&printable(name), WIDTH))?;
+                }
             }
         }
         let shown: u64 = stack_time(&self.stacks);
@@ -197,14 +207,17 @@ mod tests {
     #[test]
     fn long_stacks_are_cut_and_control_characters_shown() {
         let mut profile = two_traces();
-        profile.stacks[1] = vec![2; 15];
+        // `lib.so` and `main` in turns, and `main` calling itself at the outer end.
+        profile.stacks[1] = [[1, 2]; 10].concat();
+        profile.stacks[1].extend([2; 5]);
         profile.functions[0].name = "a\u{1b}b".to_owned();
         let coverage = Coverage::new(&profile).to_string();
-        assert!(coverage.contains("\n         a\\u{1b}b\n"), "{coverage}");
-        assert!(
-            coverage.ends_with("\n         (3 more frames)"),
-            "{coverage}"
+        let innermost = "\n         lib.so+0x1010\n         a\\u{1b}b".repeat(4);
+        let expected = format!(
+            "{innermost}\n         lib.so+0x1010\n         (7 more frames)\n{}",
+            &innermost[1..innermost.len() / 2]
         );
+        assert!(coverage.ends_with(&expected), "{coverage}");
     }
 
     #[test]

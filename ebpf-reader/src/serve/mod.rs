@@ -21,6 +21,7 @@ mod tree;
 mod usage;
 mod windows;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -99,7 +100,7 @@ pub fn run(
                     }
                     told.push(exporter.as_deref(), on_notice);
                 }
-                Progress::Warning(warning) => on_notice(Notice::Warning(warning)),
+                Progress::Warning(warning) => told.warning(warning, on_notice),
                 Progress::Symbolizing => {}
             },
         );
@@ -124,13 +125,24 @@ pub fn run(
     Ok(())
 }
 
-/// What was last told about pushing: a state is told once.
+/// Different warnings that are told. Programs that come and go can cause any number.
+const MAX_WARNINGS: usize = 500;
+
+/// What was told: a state of pushing, and a warning, are told once.
 #[derive(Default)]
 struct Told {
     error: Option<String>,
+    warnings: HashSet<String>,
 }
 
 impl Told {
+    /// The same file is without names in each window.
+    fn warning(&mut self, warning: Error, on_notice: &mut dyn FnMut(Notice)) {
+        if self.warnings.len() < MAX_WARNINGS && self.warnings.insert(warning.one_line()) {
+            on_notice(Notice::Warning(warning));
+        }
+    }
+
     fn push(&mut self, exporter: Option<&Exporter>, on_notice: &mut dyn FnMut(Notice)) {
         let Some(exporter) = exporter else {
             return;

@@ -1,8 +1,8 @@
 //! Names for the places in a profile: functions, also inlined ones, with file and line.
 //!
 //! Where a place lies decides who knows its name: the ELF file ([`file`], with debug information beside it,
-//! [`debug_file`]), the kernel, or the list that a compiler at run time writes for perf ([`addresses`]). Files
-//! are looked into in private copies ([`copy`]) and in a process that may die ([`worker`]).
+//! `debug_file`), the kernel, or the list that a compiler at run time writes for perf (`addresses`). Files
+//! are looked into in private copies (`copy`) and in a process that may die ([`worker`]).
 
 mod addresses;
 mod copy;

@@ -2,11 +2,11 @@
 //!
 //! A program says in its `.eh_frame` how the caller's registers are found at each of its instructions. That is
 //! looked up for one frame after the other: by [`AddressSpace`] the file, by its search table the entry, by the
-//! entry a [`rule::Rule`], which is kept, since the same places come again and again.
+//! entry a `rule::Rule`, which is kept, since the same places come again and again.
 //!
 //! The files belong to other people. They are read piece by piece, never mapped; entries have a largest size,
 //! expressions are recognised and not executed, and a process whose files cost too much time loses its
-//! right to them ([`choice`]).
+//! right to them (`choice`).
 
 mod cache;
 mod choice;

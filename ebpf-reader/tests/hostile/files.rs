@@ -41,14 +41,14 @@ fn map(file: &File, size: usize, protection: libc::c_int) -> usize {
     memory.expose_provenance()
 }
 
-/// As many mappings as wanted, or as the kernel allows, of a file with a long and evil name.
+/// As many mappings as wanted, or as the kernel allows, of a file with an evil name.
 pub(crate) fn mappings() -> ! {
     let allowed = fs::read_to_string(LIMIT)
         .ok()
         .and_then(|limit| limit.trim().parse().ok())
         .unwrap_or(65_530_usize);
     let wanted = MAPPINGS.min(allowed.saturating_sub(1000));
-    let name = format!("{}{}", "x".repeat(180), EVIL);
+    let name = format!("many{EVIL}");
     let file = File::create_new(folder().join(name)).unwrap();
     file.set_len((wanted * PAGE) as u64).unwrap();
     let file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();

@@ -40,22 +40,24 @@ fn check(recorded: &Recorded) {
         recorded.max_resident_kib
     );
 
+    // The good one is followed after all others, whose files are looked at first: some rounds go by.
     // Each round of the good one has a trace of its own, and it has told how much CPU time each took. The first and
     // the last round that were seen were not recorded from beginning to end.
     let rounds = recorded.rounds_of_the_good_one();
     assert!(
-        rounds.len() > ROUNDS / 2,
+        rounds.len() > ROUNDS / 5,
         "{} rounds; {messages}",
         rounds.len()
     );
     let whole = &rounds[1..rounds.len() - 1];
+    // About fifty samples each: where the thread is scheduled in and out all the time, some more or fewer.
     let (mut samples, mut seconds) = (0, 0.0);
     for round in whole {
         samples += round.samples;
         seconds += round.cpu.as_secs_f64();
         let rate = round.samples as f64 / round.cpu.as_secs_f64() / FREQUENCY_HZ;
         assert!(
-            (0.75..1.25).contains(&rate),
+            (0.6..1.4).contains(&rate),
             "{rate} in {round:?}; {} samples, {}",
             samples,
             recorded.last_line()

@@ -50,8 +50,8 @@ impl Slots {
             // SAFETY: one of the two slots of this thread's block, which otel_profiling defines and nothing in this
             // process uses otherwise: eight aligned bytes that live as long as the thread.
             unsafe {
-                std::ptr::with_exposed_provenance_mut::<u64>(slot as usize).write_volatile(value)
-            };
+                std::ptr::with_exposed_provenance_mut::<u64>(slot as usize).write_volatile(value);
+            }
         }
     }
 }

@@ -59,6 +59,35 @@ fn usage_by_trace_and_by_attribute() {
 }
 
 #[test]
+fn time_off_the_cpu() {
+    let Some(server) = Server::start(&["--off-cpu"]) else {
+        return;
+    };
+    let usage = server.wait_for("/api/usage?by=http.route", |usage| {
+        usage["count"] == 2 && usage["total"]["samples"].as_u64().unwrap() > 100
+    });
+    let groups = usage["groups"].as_array().unwrap();
+    let find = |name: &str| groups.iter().find(|group| group["name"] == name).unwrap();
+    let blocked = |name: &str| find(name)["blocked_ns"].as_u64().unwrap() as f64;
+    // It sleeps 8 ms for each 6 ms on the CPU; sleeps take longer, never shorter.
+    let ratio = blocked("/checkout") / find("/checkout")["cpu_ns"].as_u64().unwrap() as f64;
+    assert!(ratio > 0.9, "{ratio}: {usage}");
+    assert!(
+        blocked(HOSTILE_ROUTE) < blocked("/checkout") / 4.0,
+        "{usage}"
+    );
+    let filter = "attribute=http.route%3D%2Fcheckout";
+    let flame = server
+        .get(&format!("/api/flame?activity=off-cpu&{filter}"))
+        .json();
+    assert!(
+        flame["names"].to_string().contains("handle_checkout"),
+        "{flame}"
+    );
+    assert!(flame["names"].to_string().contains("sleep"), "{flame}");
+}
+
+#[test]
 fn flame_graphs_by_trace() {
     let Some(server) = Server::start(&[]) else {
         return;

@@ -14,8 +14,8 @@ pub(crate) const VARIABLE: &str = "SERVE_TEST_WRITER";
 /// The name of the test that is the way into it.
 pub(crate) const TEST: &str = "writer::writer";
 
-pub(crate) const CHECKOUT: &str = "11111111111111111111111111111111";
-pub(crate) const SEARCH: &str = "22222222222222222222222222222222";
+pub(crate) const CHECKOUT: &str = "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1";
+pub(crate) const SEARCH: &str = "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2";
 /// What a page must show as it is.
 pub(crate) const HOSTILE_ROUTE: &str =
     "/<img src=x onerror=\"document.title='owned'\">&amp;\u{1b}[2J";
@@ -36,9 +36,9 @@ fn write() {
     let route = AttributeKey::new("http.route").unwrap();
     let work = move || loop {
         let ids = |byte| SpanIds::new([byte; 16], [7; 8], 1).unwrap();
-        let checkout = Record::with_attributes(ids(0x11), &[(route, "/checkout")]);
+        let checkout = Record::with_attributes(ids(0xa1), &[(route, "/checkout")]);
         checkout.publish_while(handle_checkout);
-        let search = Record::with_attributes(ids(0x22), &[(route, HOSTILE_ROUTE)]);
+        let search = Record::with_attributes(ids(0xb2), &[(route, HOSTILE_ROUTE)]);
         search.publish_while(handle_search);
         // So that a busy machine stays usable.
         std::thread::sleep(Duration::from_millis(5));
@@ -51,7 +51,8 @@ fn write() {
 #[inline(never)]
 fn handle_checkout() {
     spin(Duration::from_millis(6));
-    black_box(());
+    // Blocks its thread.
+    std::thread::sleep(Duration::from_millis(8));
 }
 
 #[inline(never)]

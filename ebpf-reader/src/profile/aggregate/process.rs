@@ -14,6 +14,9 @@ use crate::unwind::{self, Choice, Outcome, Unwinder};
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 /// The longest such pause.
 const LAST_LOOK: Duration = Duration::from_secs(5);
+/// A pause is at least this many times as long as the look took: a process with very many mappings cannot keep
+/// the reader from its samples.
+const TIMES_COST: u32 = 100;
 /// Pause between two looks for a new process context, once there was one or a number of looks found none.
 const CONTEXT_LOOK: Duration = Duration::from_secs(1);
 
@@ -159,7 +162,8 @@ impl FollowedProcess {
         }
         self.space.refresh(self.pid, modules);
         self.pause = (self.pause * 2).min(LAST_LOOK);
-        self.next_look = now + self.pause;
+        let cost = now.elapsed().saturating_mul(TIMES_COST);
+        self.next_look = Instant::now() + self.pause.max(cost);
         true
     }
 

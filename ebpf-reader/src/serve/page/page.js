@@ -195,7 +195,8 @@ function fillAttributes(labels, chosen) {
 const offCpu = (usage) => usage.blocked_ns + usage.preempted_ns;
 
 function fillRows(usage, place) {
-  const total = usage.total.cpu_ns + offCpu(usage.total);
+  // Idle threads wait without a trace, and would make all that matters look small.
+  const total = usage.total.cpu_ns + offCpu(usage.total) - offCpu(usage.without);
   const rows = usage.groups.map((group) => {
     const row = tableRow(group.name, group, total);
     row.classList.add("row");
@@ -213,6 +214,8 @@ function fillRows(usage, place) {
   });
   if (!place.search) {
     const rest = tableRow(place.by === "trace" ? "(without context)" : "(without it)", usage.without, total);
+    rest.querySelector(".meter .off").remove();
+    rest.querySelector(".share").title = `${percent(usage.without.cpu_ns, total)}, on CPU`;
     rest.classList.add("rest");
     rest.append(make("td", "wide"));
     rows.push(rest);
@@ -231,7 +234,7 @@ function tableRow(name, usage, total) {
   const meter = make("div", "meter");
   for (const [part, kind] of [[usage.cpu_ns, "cpu"], [offCpu(usage), "off"]]) {
     const bar = make("div", kind);
-    bar.style.width = total > 0 ? `${(100 * part) / total}%` : "0";
+    bar.style.width = total > 0 ? `${Math.min(100, (100 * part) / total)}%` : "0";
     meter.append(bar);
   }
   const share = make("td", "share");
