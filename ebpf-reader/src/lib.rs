@@ -41,13 +41,14 @@
 //! | [`read`], [`diff`] | profiles from files; what changed between two |
 //! | [`check`] | whether a program publishes what readers look for, in the way that they read it |
 //! | `serve` | profiles all the time, in bounded memory; feature `serve` |
+//! | `top` | the same on a terminal; feature `top` |
 //! | `push` | sends profiles by OTLP; feature `push` |
 //! | [`threads`] | what each thread publishes right now, without eBPF |
 //! | [`text`] | other processes' text, made fit to be shown |
 //!
 //! # Features
-//! `serve`, `push` and `tls` (encryption for pushing; needs a C compiler) are on by default, for the program. Without them the
-//! library builds neither tokio nor rustls.
+//! `serve`, `push`, `tls` (encryption for pushing; needs a C compiler) and `top` are on by default, for the program.
+//! Without them the library builds neither tokio, nor rustls, nor ratatui.
 //!
 //! # Limits
 //! - Linux 5.10 or later with BTF, on x86-64 and aarch64. eBPF needs CAP_BPF and CAP_PERFMON; programs of other
@@ -91,6 +92,8 @@ mod sys;
 pub mod text;
 mod thread_local;
 pub mod threads;
+#[cfg(feature = "top")]
+pub mod top;
 pub mod unwind;
 
 pub use error::Error;

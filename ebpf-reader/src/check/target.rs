@@ -61,7 +61,7 @@ pub(super) fn process(pid: u32, options: &Options) -> Result<Report, Error> {
 
 /// Starts a command, waits until it publishes something, checks it, and ends it.
 pub(super) fn command(command: &[OsString], options: &Options) -> Result<Report, Error> {
-    let running = Command::start(command)?;
+    let running = Command::start(command, false)?;
     let pid = wait_until_published(running.pid(), options.wait)?;
     let report = process(pid, options);
     running.end();

@@ -8,6 +8,8 @@ mod selection;
 #[cfg(feature = "serve")]
 mod serve;
 mod threads;
+#[cfg(feature = "top")]
+mod top;
 
 use std::time::Duration;
 
@@ -65,6 +67,13 @@ enum Action {
     /// Lists the functions whose share of the CPU time has changed most. Shares are compared, so the recordings may
     /// differ in length and load. Reads pprof files, of other profilers too, and OpenTelemetry's.
     Diff(diff::Compare),
+
+    /// Watch CPU time by trace, route or another attribute, live on the terminal
+    ///
+    /// Shows the last seconds, every second. Enter shows the flame graph of a row, w saves it as SVG and pprof, b goes
+    /// on to the next attribute; ? lists all keys. Needs what record needs.
+    #[cfg(feature = "top")]
+    Top(top::Top),
 }
 
 impl Cli {
@@ -77,6 +86,8 @@ impl Cli {
             #[cfg(feature = "serve")]
             Action::Serve(serve) => serve.run(),
             Action::Diff(compare) => compare.run(),
+            #[cfg(feature = "top")]
+            Action::Top(top) => top.run(),
         }
     }
 }

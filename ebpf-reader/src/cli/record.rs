@@ -23,7 +23,7 @@ use super::selection::Selection;
 use crate::message::tell;
 
 /// Exit status of a program that was interrupted.
-const INTERRUPTED: i32 = 130;
+pub(super) const INTERRUPTED: i32 = 130;
 
 /// What to record and how.
 #[derive(Args, Debug)]
@@ -104,7 +104,7 @@ pub(crate) struct Record {
 
 /// How user stacks are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Unwind {
+pub(super) enum Unwind {
     #[default]
     Auto,
     Fp,

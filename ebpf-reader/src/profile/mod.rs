@@ -8,6 +8,8 @@ mod collect;
 mod filter;
 mod ids;
 pub(crate) mod interned;
+#[cfg(any(feature = "serve", feature = "top"))]
+pub(crate) mod memory;
 mod usage;
 
 use std::time::{Duration, SystemTime};

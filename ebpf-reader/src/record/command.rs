@@ -1,7 +1,7 @@
 //! A program that is started to be recorded.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
@@ -24,16 +24,22 @@ pub(crate) struct Command {
 
 impl Command {
     /// Starts a program. Its standard output goes to standard error: the reader's own standard output holds
-    /// nothing but the report.
-    pub(crate) fn start(command: &[OsString]) -> Result<Self, Error> {
+    /// nothing but the report. A `detached` one gets no terminal to read from or write to.
+    pub(crate) fn start(command: &[OsString], detached: bool) -> Result<Self, Error> {
         let (program, arguments) = command.split_first().ok_or(Error::NothingToRecord)?;
         let failed = |error| Error::io(format!("start {}", program.display()), error);
-        let output = io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
-        let child = std::process::Command::new(program)
-            .args(arguments)
-            .stdout(Stdio::from(output))
-            .spawn()
-            .map_err(failed)?;
+        let mut child = std::process::Command::new(program);
+        child.args(arguments);
+        if detached {
+            child.stdin(Stdio::null());
+        }
+        if detached && io::stderr().is_terminal() {
+            child.stdout(Stdio::null()).stderr(Stdio::null());
+        } else {
+            let output = io::stderr().as_fd().try_clone_to_owned().map_err(failed)?;
+            child.stdout(Stdio::from(output));
+        }
+        let child = child.spawn().map_err(failed)?;
         Ok(Self { child, over: false })
     }
 

@@ -55,6 +55,8 @@ pub struct Options {
     pub off_cpu: bool,
     /// A program to start and follow, with its arguments. What it prints goes to standard error.
     pub command: Vec<OsString>,
+    /// The program has no terminal: it reads nothing, and what it would print to a terminal is dropped.
+    pub detached: bool,
     /// Samples a second of a thread that uses its CPU all the time.
     pub frequency_hz: u64,
     /// When to stop; `None`: when asked to, or when all processes have ended.
@@ -79,6 +81,7 @@ impl Default for Options {
             cgroup: None,
             off_cpu: false,
             command: Vec::new(),
+            detached: false,
             frequency_hz: DEFAULT_FREQUENCY_HZ,
             duration: None,
             backend: Backend::default(),

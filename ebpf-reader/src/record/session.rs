@@ -157,7 +157,7 @@ impl Session<'_> {
         if options.command.is_empty() {
             return Ok(None);
         }
-        let command = Command::start(&options.command)?;
+        let command = Command::start(&options.command, options.detached)?;
         let pid = command.pid();
         self.command = Some(pid);
         let target = targets::locate(pid).unwrap_or_else(|error| {

@@ -13,7 +13,6 @@
 
 mod health;
 mod http;
-mod memory;
 mod metrics;
 mod options;
 mod ring;

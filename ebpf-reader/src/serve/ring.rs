@@ -7,9 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use super::memory;
 use crate::error::Error;
-use crate::profile::Profile;
+use crate::profile::{Profile, memory};
 
 /// Warnings that wait to be told. More at a time say nothing new.
 const MAX_WARNINGS: usize = 16;

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use prost::Message as _;
 
 use super::health::Health;
-use super::memory;
 use super::options::Options;
 use super::ring::Store;
 use crate::error::Error;
 use crate::label_style::LabelStyle;
 use crate::otlp;
 use crate::process::Modules;
-use crate::profile::{Filter, Profile};
+use crate::profile::{Filter, Profile, memory};
 use crate::push::Exporter;
 use crate::record::Windows;
 use crate::sample::Counters;

@@ -8,7 +8,7 @@ use crate::profile::{Context, Frame, Function, Location, Mapping, Process, Profi
 const OVERHEAD: usize = 16;
 
 /// Bytes of a profile.
-pub(super) fn bytes(profile: &Profile) -> usize {
+pub(crate) fn bytes(profile: &Profile) -> usize {
     let processes = profile.processes.iter().map(|process| {
         let context = process.context.as_ref();
         let published = context.map_or(0, |context| {
@@ -41,7 +41,7 @@ pub(super) fn bytes(profile: &Profile) -> usize {
 }
 
 /// Gives back what tables have room for and do not hold.
-pub(super) fn shrink(profile: &mut Profile) {
+pub(crate) fn shrink(profile: &mut Profile) {
     profile.processes.shrink_to_fit();
     profile.threads.shrink_to_fit();
     profile.contexts.shrink_to_fit();
