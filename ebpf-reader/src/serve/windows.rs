@@ -20,6 +20,7 @@ use crate::push::Exporter;
 use crate::record::Windows;
 use crate::sample::Counters;
 use crate::symbolize::Symbolizer;
+use crate::sys;
 
 /// How often the present state is looked at.
 pub(super) const TICK: Duration = Duration::from_millis(50);
@@ -74,6 +75,8 @@ impl Cutter {
                 let mut symbolizer = Symbolizer::new();
                 for ended in receiver {
                     work.make_ready(ended, &mut symbolizer);
+                    // Windows come and go, in pieces of all sizes: without this, memory grows by what lies between.
+                    sys::give_back_free_memory();
                 }
             })
             .map_err(|error| Error::io("start a thread", error))?;

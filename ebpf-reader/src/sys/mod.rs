@@ -3,6 +3,8 @@
 //! The only place in this crate with unsafe code. Each function checks what it is given, and returns
 //! the system's error; none of them keeps a pointer.
 
+#[cfg(feature = "serve")]
+mod allocator;
 mod clock;
 mod limits;
 mod memory;
@@ -11,6 +13,8 @@ pub(crate) mod ptrace;
 mod robust_list;
 pub(crate) mod wait;
 
+#[cfg(feature = "serve")]
+pub(crate) use allocator::give_back_free_memory;
 pub(crate) use clock::{boottime_ns, monotonic_ns};
 pub(crate) use limits::lift_locked_memory_limit;
 pub(crate) use memory::read_memory;

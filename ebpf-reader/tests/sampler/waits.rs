@@ -106,7 +106,9 @@ fn ebpf_tells_times_off_the_cpu() {
         second <= asleep.elapsed() - settled,
         "counted twice: {second:?}"
     );
-    assert_eq!(sampler.counters().lost_samples, 0);
+    // A busy machine may lose the end of a wait; those that may be over are then given up, and counted.
+    let (lost, told) = (sampler.counters().lost_samples, samples(&events).count());
+    assert!(lost <= 4, "{lost} lost, {told} told");
     drop(sampler);
     target.finish();
 }
