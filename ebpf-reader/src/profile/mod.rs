@@ -84,6 +84,18 @@ pub struct Process {
     pub instance: u64,
 }
 
+impl Process {
+    /// Its name and the service that it is, as in `app, service checkout 1.2 (instance)`. The name is as the process
+    /// set it; the rest has no control characters.
+    pub fn title(&self) -> String {
+        let context = self.context.as_ref();
+        match context.and_then(ProcessContext::service) {
+            Some(service) => format!("{}, service {service}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
 /// One thread of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Thread {

@@ -146,3 +146,22 @@ fn an_unnamed_place_keeps_its_file_and_offset() {
     };
     assert_eq!(profile.names(&nowhere), ["[unknown] 0x99"]);
 }
+
+#[test]
+fn a_process_is_called_by_its_service_too() {
+    let mut profile = two_traces();
+    assert_eq!(profile.processes[0].title(), "app");
+    let resource = [("service.name", "checkout"), ("service.version", "1.2")];
+    profile.processes[0].context = Some(ProcessContext {
+        resource: resource
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .to_vec(),
+        ..ProcessContext::default()
+    });
+    assert_eq!(profile.processes[0].title(), "app, service checkout 1.2");
+    let table = crate::report::Table::new(&profile).to_string();
+    assert!(
+        table.ends_with("\nprocess 42: app, service checkout 1.2"),
+        "{table}"
+    );
+}

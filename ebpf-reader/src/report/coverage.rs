@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::text::{fitting, millis, share};
-use crate::profile::{Profile, Row, Usage};
+use crate::profile::{Process, Profile, Row, Usage};
 use crate::sample::Activity;
 use crate::text::printable;
 
@@ -61,6 +61,7 @@ impl Coverage {
         };
         let mut coverage = Self::default();
         let mut stacks: HashMap<(&str, &str, Vec<&str>), Usage> = HashMap::new();
+        let titles: Vec<String> = profile.processes.iter().map(Process::title).collect();
         for row in &profile.rows {
             if row.activity != Activity::OnCpu {
                 continue;
@@ -72,9 +73,9 @@ impl Coverage {
             }
             coverage.without_context_ns = coverage.without_context_ns.saturating_add(row.ns);
             let thread = profile.threads.get(row.thread);
-            let process = thread.and_then(|thread| profile.processes.get(thread.process));
+            let title = thread.and_then(|thread| titles.get(thread.process));
             let key = (
-                process.map_or("", |process| process.name.as_str()),
+                title.map_or("", String::as_str),
                 thread.map_or("", |thread| thread.name.as_str()),
                 functions(row),
             );

@@ -60,6 +60,28 @@ impl<'a> Table<'a> {
     }
 }
 
+impl Table<'_> {
+    /// A line for each process of which the service is known, up to [`MAX_SERVICES`].
+    fn services(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.profile.processes.iter().filter(|process| {
+            let context = process.context.as_ref();
+            context.is_some_and(|context| context.service().is_some())
+        });
+        for process in known.clone().take(MAX_SERVICES) {
+            write!(
+                f,
+                "\nprocess {}: {}",
+                process.pid,
+                printable(&process.title())
+            )?;
+        }
+        match known.count().saturating_sub(MAX_SERVICES) {
+            0 => Ok(()),
+            more => write!(f, "\n{more} more processes with a service"),
+        }
+    }
+}
+
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (groups, rest) = self.profile.usage_by(&self.by);
@@ -90,9 +112,13 @@ impl fmt::Display for Table<'_> {
             columns.row(f, name, usage)?;
         }
         writeln!(f)?;
-        summary(self.profile, &total, f)
+        summary(self.profile, &total, f)?;
+        self.services(f)
     }
 }
+
+/// Processes of which the service is listed below a table.
+const MAX_SERVICES: usize = 5;
 
 /// The columns of one table.
 struct Columns {
