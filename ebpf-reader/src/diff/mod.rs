@@ -141,7 +141,8 @@ fn times(profile: &Profile) -> Times {
 fn stacks(before: &Profile, after: &Profile) -> Vec<(String, u64, u64)> {
     let mut stacks: BTreeMap<Vec<String>, (u64, u64)> = BTreeMap::new();
     for (profile, second) in [(before, false), (after, true)] {
-        let folded = flame::folded_in(profile, true);
+        // Without the service: its instance differs from one recording to the next.
+        let folded = flame::folded_in(profile, true, |process| process.name.clone());
         let total = folded
             .iter()
             .fold(0_u64, |sum, (_, value)| sum.saturating_add(*value));

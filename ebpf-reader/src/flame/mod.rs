@@ -11,7 +11,7 @@ use std::io::{self, Write};
 pub use svg::{write_differential_svg_to, write_svg, write_svg_to};
 
 pub use crate::profile::Filter;
-use crate::profile::Profile;
+use crate::profile::{Process, Profile};
 use crate::sample::Activity;
 use crate::text::is_unfit;
 
@@ -29,11 +29,20 @@ const BETWEEN: char = '\u{1}';
 pub fn folded(profile: &Profile, filter: &Filter) -> Vec<(String, u64)> {
     let selected = profile.select(filter);
     let counted = selected.rows.iter().any(|row| row.samples > 0);
-    folded_in(&selected, selected.has_off_cpu() || !counted)
+    folded_in(&selected, selected.has_off_cpu() || !counted, root)
+}
+
+/// The outermost frame: the process, and the service that it is.
+pub(crate) fn root(process: &Process) -> String {
+    process.title()
 }
 
 /// Folded stacks of all samples, in nanoseconds or in samples.
-pub(crate) fn folded_in(selected: &Profile, in_time: bool) -> Vec<(String, u64)> {
+pub(crate) fn folded_in(
+    selected: &Profile,
+    in_time: bool,
+    root: impl Fn(&Process) -> String,
+) -> Vec<(String, u64)> {
     let names: Vec<Vec<String>> = selected
         .locations
         .iter()
@@ -48,7 +57,7 @@ pub(crate) fn folded_in(selected: &Profile, in_time: bool) -> Vec<(String, u64)>
             .threads
             .get(row.thread)
             .and_then(|thread| selected.processes.get(thread.process));
-        let mut line = clean(process.map_or("", |process| process.name.as_str()));
+        let mut line = clean(&process.map_or_else(String::new, &root));
         for location in selected.stacks.get(row.stack).into_iter().flatten().rev() {
             for name in names.get(*location).into_iter().flatten() {
                 line.push(BETWEEN);

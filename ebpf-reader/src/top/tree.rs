@@ -60,7 +60,7 @@ impl Tree {
         };
         let mut known: HashMap<(usize, String), usize> = HashMap::new();
         for profile in windows {
-            for (stack, ns) in flame::folded_in(&profile.select(filter), true) {
+            for (stack, ns) in flame::folded_in(&profile.select(filter), true, flame::root) {
                 tree.add(&mut known, &stack, ns);
             }
         }
