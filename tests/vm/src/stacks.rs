@@ -12,7 +12,7 @@ use crate::sampling::EBPF;
 pub(crate) fn ebpf_frame_pointer_stacks() -> Result<()> {
     let stacks = stacks(&mut Command::new("vm-writer"))?;
     let whole = |stack: &&str| {
-        stack.starts_with("vm-writer;")
+        stack.starts_with("vm-writer")
             && stack.contains(";vm_writer::publish;")
             && stack.ends_with(";vm_writer::work")
     };
