@@ -1,7 +1,7 @@
 //! What has to hold for any bytes that another process may show: each parser ends, does not panic, and keeps to its
 //! bounds. Run by the fuzz targets, and by `ebpf-reader/tests/corpora.rs` on the committed corpora.
 
-use ebpf_reader::elf::{Elf, Pointer};
+use ebpf_reader::elf::{BuildId, Elf, Pointer};
 use ebpf_reader::image::Image;
 use ebpf_reader::process::Maps;
 use ebpf_reader::process_context::ProcessContext;
@@ -10,8 +10,18 @@ use ebpf_reader::text::printable;
 /// Where the memory of the fuzzed process begins.
 const BASE: u64 = 0x1_0000;
 
-/// A program's file: its thread-local symbols.
+/// A program's file: its thread-local symbols, its build id.
 pub(crate) fn elf(bytes: &[u8]) {
+    for id in [
+        BuildId::read(bytes).ok().flatten(),
+        BuildId::in_notes(bytes),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        assert!((1..=64).contains(&id.as_bytes().len()));
+        assert_eq!(BuildId::from_hex(&id.to_string()), Some(id));
+    }
     for elf in [Elf::read(bytes), Elf::read_with_symtab(bytes)] {
         let Ok(elf) = elf else {
             continue;

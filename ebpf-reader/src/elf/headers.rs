@@ -90,6 +90,8 @@ pub(super) struct Headers {
     pub(super) interpreter: Option<String>,
     /// PT_DYNAMIC: address, offset in the file, size in the file.
     pub(super) dynamic: Option<(u64, u64, u64)>,
+    /// Each PT_NOTE: offset in the file, size in the file.
+    pub(super) notes: Vec<(u64, u64)>,
     pub(super) sections: SectionTable,
 }
 
@@ -136,6 +138,8 @@ impl Headers {
                 segment.p_filesz.get(LE),
             )
         });
+        let notes = of_type(elf::PT_NOTE)
+            .map(|segment| (segment.p_offset.get(LE), segment.p_filesz.get(LE)));
         Ok(Self {
             machine,
             kind,
@@ -144,6 +148,7 @@ impl Headers {
             tls: of_type(elf::PT_TLS).next().map(tls_segment).transpose()?,
             interpreter,
             dynamic,
+            notes: notes.collect(),
             sections: SectionTable {
                 offset: header.e_shoff.get(LE),
                 count: header.e_shnum.get(LE),

@@ -7,6 +7,7 @@
 //! trusted, every loop has a bound: at most some hundred megabytes are read of the largest file, and
 //! some hundred kilobytes of an ordinary one.
 
+mod build_id;
 mod bytes;
 mod dynamic;
 mod headers;
@@ -19,6 +20,7 @@ use std::io;
 use object::elf;
 use otel_profiling::abi::custom_labels;
 
+pub use build_id::BuildId;
 pub use bytes::Bytes;
 pub use dynamic::Dynamic;
 use headers::Headers;

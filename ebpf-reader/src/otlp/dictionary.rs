@@ -4,6 +4,7 @@
 use opentelemetry_proto::tonic::common::v1::AnyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
+use super::encode::BUILD_ID;
 use super::proto;
 use crate::profile::interned::Interned;
 use crate::profile::{Location, Profile};
@@ -96,12 +97,16 @@ impl Dictionary {
                 true => (mapping.start, mapping.end),
                 false => (0, 0),
             };
+            let build_id = mapping.build_id.as_ref().map(|id| {
+                let id = Attribute::Text(id.to_string());
+                self.attribute(BUILD_ID, id)
+            });
             let mapping = proto::Mapping {
                 memory_start: start,
                 memory_limit: limit,
                 file_offset: mapping.offset,
                 filename_strindex: self.string(&mapping.name),
-                attribute_indices: Vec::new(),
+                attribute_indices: build_id.into_iter().collect(),
             };
             index(self.mappings.index(mapping))
         });

@@ -16,6 +16,9 @@ use crate::sample::Activity;
 /// Attribute of samples off the CPU that says why the thread did not run.
 pub(crate) const ACTIVITY: &str = "thread.activity";
 
+/// Attribute of mappings: the file's GNU build id, as hexadecimal digits.
+pub(crate) const BUILD_ID: &str = "process.executable.build_id.gnu";
+
 /// Name of the instrumentation scope.
 const SCOPE: &str = "ebpf_reader";
 

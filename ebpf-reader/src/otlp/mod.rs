@@ -7,14 +7,15 @@
 //!   period `cpu/nanoseconds`, and `off_cpu/nanoseconds`, whose samples say in `thread.activity` whether the
 //!   thread was `blocked` or `preempted`.
 //! - Samples refer to trace and span by a link. Where a sample names a trace and no span, the span id is zero.
+//! - A mapping whose file has a GNU build id has it as the attribute `process.executable.build_id.gnu`.
 //! - Attributes of a sample: `thread.name`, `thread.id`, and the attributes and labels that were published, with
 //!   names by [`LabelStyle`]. Parca reads attributes and no links, so its style repeats the ids there.
 
 mod dictionary;
 mod encode;
 
-pub(crate) use encode::ACTIVITY;
 pub use encode::encode;
+pub(crate) use encode::{ACTIVITY, BUILD_ID};
 pub use opentelemetry_proto::tonic::profiles::v1development as proto;
 
 use std::io::{self, Write};

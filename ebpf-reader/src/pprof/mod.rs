@@ -109,6 +109,10 @@ fn mappings(profile: &Profile, strings: &mut Strings) -> Vec<proto::Mapping> {
             memory_limit: mapping.end,
             file_offset: mapping.offset,
             filename: strings.index(&mapping.name),
+            build_id: mapping
+                .build_id
+                .as_ref()
+                .map_or(0, |id| strings.index(&id.to_string())),
             ..proto::Mapping::default()
         })
         .collect();

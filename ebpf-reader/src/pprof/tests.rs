@@ -2,7 +2,7 @@ use std::io::Read;
 use std::process::Command;
 
 use super::*;
-use crate::profile::tests::{SPAN, TRACE, two_traces, with_off_cpu};
+use crate::profile::tests::{BUILD_ID, SPAN, TRACE, two_traces, with_off_cpu};
 
 /// Reads protobuf with nothing of what wrote it: fields as (number, value).
 fn fields(mut bytes: &[u8]) -> Vec<(u64, Value<'_>)> {
@@ -170,6 +170,11 @@ fn an_independent_parser_reads_it_back() {
         .find(|location| number(location, 1) == stack[0])
         .unwrap();
     assert!(mappings.contains(&number(&location, 2)));
+    let build_ids: Vec<_> = messages(&bytes, 3)
+        .iter()
+        .map(|mapping| (string(mapping, 5), string(mapping, 6)))
+        .collect();
+    assert_eq!(build_ids, [("/opt/app", BUILD_ID), ("/opt/lib.so", "")]);
     let lines: Vec<_> = location
         .iter()
         .filter_map(|field| match field {
@@ -291,6 +296,7 @@ fn go_tool_pprof_reads_it() {
     assert!(raw.contains("samples/count cpu/nanoseconds"), "{raw}");
     assert!(raw.contains(&format!("trace_id:[{TRACE}]")), "{raw}");
     assert!(raw.contains("handle<[u8; 4]> src/handler.rs:12"), "{raw}");
+    assert!(raw.contains(&format!("/opt/app {BUILD_ID}")), "{raw}");
     let tags = pprof("-tags");
     assert!(
         tags.contains("trace_id: Total") && tags.contains(TRACE),

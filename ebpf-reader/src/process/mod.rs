@@ -5,6 +5,7 @@
 mod address_space;
 mod cgroup;
 mod files;
+mod kernel;
 mod loaded;
 mod locate;
 mod maps;
@@ -20,6 +21,7 @@ use std::io::{self, Read};
 pub use address_space::{AddressSpace, Piece};
 pub use cgroup::origin;
 pub use files::ElfFiles;
+pub(crate) use kernel::{kernel_build_id, vdso_build_id};
 pub use locate::{LocatedModule, Locator, locate};
 pub use maps::{Mapping, Maps};
 pub use memory::Memory;

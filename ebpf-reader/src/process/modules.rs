@@ -7,9 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{Mapping, perf_map};
+use crate::elf::BuildId;
 
 /// Files that are kept open; the usual limit is 1,024 for everything that a process has open.
 const MAX_OPEN: usize = 512;
@@ -31,11 +32,18 @@ impl ModuleId {
 /// The files of all followed processes, each once. A clone keeps the same files open.
 #[derive(Clone, Debug, Default)]
 pub struct Modules {
-    files: HashMap<ModuleId, Arc<File>>,
+    files: HashMap<ModuleId, Arc<OpenFile>>,
     /// Those that are no programs but lists of functions.
     perf_maps: HashSet<ModuleId>,
     last: usize,
     by_inode: HashMap<((u32, u32), u64), Option<ModuleId>>,
+}
+
+/// A file, and what was read of it.
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    build_id: OnceLock<Option<BuildId>>,
 }
 
 impl Modules {
@@ -62,7 +70,9 @@ impl Modules {
     fn add(&mut self, file: File) -> ModuleId {
         self.last += 1;
         let module = ModuleId(self.last);
-        self.files.insert(module, Arc::new(file));
+        let build_id = OnceLock::new();
+        self.files
+            .insert(module, Arc::new(OpenFile { file, build_id }));
         module
     }
 
@@ -83,7 +93,17 @@ impl Modules {
 
     /// An open file.
     pub fn file(&self, module: ModuleId) -> Option<&File> {
-        self.files.get(&module).map(|file| &**file)
+        self.files.get(&module).map(|open| &open.file)
+    }
+
+    /// The build id of an open file, if it is an ELF file with one; read when it is asked for the first time.
+    pub fn build_id(&self, module: ModuleId) -> Option<&BuildId> {
+        if self.is_perf_map(module) {
+            return None;
+        }
+        let open = self.files.get(&module)?;
+        let read = || BuildId::read(&open.file).ok().flatten();
+        open.build_id.get_or_init(read).as_ref()
     }
 
     /// Closes the files that are not to be kept. Those that could not be opened may be tried again.

@@ -425,6 +425,22 @@ mod tests {
     }
 
     #[test]
+    fn builds_of_one_file_stay_apart() {
+        use crate::elf::BuildId;
+
+        let first = with_off_cpu();
+        let mut rebuilt = first.clone();
+        rebuilt.mappings[0].build_id = BuildId::from_hex("ff");
+        let merged = Profile::merge(&[&first, &rebuilt, &first]);
+        let of_program = merged.mappings.iter().filter(|it| it.name == "/opt/app");
+        let ids: Vec<_> = of_program.map(|it| it.build_id.clone()).collect();
+        let expected = [&first, &rebuilt].map(|profile| profile.mappings[0].build_id.clone());
+        assert_eq!(ids, expected);
+        assert_eq!(merged.mappings.len(), 3);
+        assert_eq!(merged.stacks.len(), 2 * first.stacks.len());
+    }
+
+    #[test]
     fn the_latest_process_context_counts() {
         let context = |published_at, name: &str| {
             let context = crate::process_context::ProcessContext {

@@ -25,7 +25,11 @@ pub(crate) fn bytes(profile: &Profile) -> usize {
         list(&profile.contexts, |context: &Context| {
             pairs(&context.labels)
         }),
-        list(&profile.mappings, |mapping: &Mapping| text(&mapping.name)),
+        list(&profile.mappings, |mapping: &Mapping| {
+            // The bytes of a build id are shared; their share is not worth a look at who else has them.
+            let build_id = mapping.build_id.as_ref();
+            text(&mapping.name) + build_id.map_or(0, |id| id.as_bytes().len() + OVERHEAD)
+        }),
         list(&profile.locations, |location: &Location| {
             table::<Frame>(location.frames.capacity())
         }),

@@ -19,6 +19,7 @@ pub use filter::Filter;
 pub use ids::{ParseIdError, SpanId, TraceId};
 pub use usage::{By, Group, SpanUsage, TraceUsage, Usage};
 
+use crate::elf::BuildId;
 use crate::process::ModuleId;
 use crate::process_context::ProcessContext;
 use crate::sample::Activity;
@@ -131,6 +132,8 @@ pub struct Mapping {
     pub name: String,
     /// The file, if it was opened.
     pub module: Option<ModuleId>,
+    /// The file's GNU build id, if it is known and has one; that of the running kernel for [`KERNEL`].
+    pub build_id: Option<BuildId>,
 }
 
 /// A place in a program, with its name if that is known.

@@ -7,6 +7,7 @@ use super::*;
 pub(crate) const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 pub(crate) const OTHER_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 pub(crate) const SPAN: &str = "00f067aa0ba902b7";
+pub(crate) const BUILD_ID: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
 
 /// Seven samples of 10 ms: four in one trace, one of them in equal code of another trace, two without a trace.
 pub(crate) fn two_traces() -> Profile {
@@ -18,12 +19,13 @@ pub(crate) fn two_traces() -> Profile {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
     };
-    let mapping = |start, end, name: &str| Mapping {
+    let mapping = |start, end, name: &str, build_id: Option<&str>| Mapping {
         start,
         end,
         offset: 0x1000,
         name: name.to_owned(),
         module: None,
+        build_id: build_id.map(|digits| BuildId::from_hex(digits).unwrap()),
     };
     let location = |mapping, address, frames: &[(usize, Option<u32>)]| Location {
         mapping,
@@ -72,8 +74,8 @@ pub(crate) fn two_traces() -> Profile {
             context(None, None, &[("job", "gc")]),
         ],
         mappings: vec![
-            mapping(0x4000, 0x8000, "/opt/app"),
-            mapping(0x10000, 0x20000, "/opt/lib.so"),
+            mapping(0x4000, 0x8000, "/opt/app", Some(BUILD_ID)),
+            mapping(0x10000, 0x20000, "/opt/lib.so", None),
         ],
         locations: vec![
             location(Some(0), 0x4010, &[(1, Some(12)), (0, Some(7))]),

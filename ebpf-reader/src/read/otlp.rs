@@ -7,7 +7,8 @@ use prost::Message;
 
 use super::builder::{Builder, ProcessKey, Sample};
 use super::{count, nanoseconds};
-use crate::otlp::proto;
+use crate::elf::BuildId;
+use crate::otlp::{BUILD_ID, proto};
 use crate::profile::{Frame, Function, Location, Mapping, Profile, SpanId, TraceId};
 use crate::sample::Activity;
 
@@ -66,6 +67,7 @@ impl Reader {
             offset: mapping.file_offset,
             name: self.string(mapping.filename_strindex).to_owned(),
             module: None,
+            build_id: self.build_id(mapping),
         });
         profile.mappings = mappings.collect();
         let locations = tables.location_table.iter().map(|location| Location {
@@ -201,6 +203,14 @@ impl Reader {
             (!key.is_empty()).then(|| (key.to_owned(), self.text(attribute.value.as_ref())))
         });
         attributes.collect()
+    }
+
+    fn build_id(&self, mapping: &proto::Mapping) -> Option<BuildId> {
+        let attributes = mapping.attribute_indices.iter();
+        let mut attributes =
+            attributes.filter_map(|&index| get(&self.dictionary.attribute_table, index));
+        let found = attributes.find(|found| self.string(found.key_strindex) == BUILD_ID)?;
+        BuildId::from_hex(&self.text(found.value.as_ref()))
     }
 
     fn link(&self, index: i32) -> (Option<TraceId>, Option<SpanId>) {

@@ -6,6 +6,7 @@ use prost::Message;
 
 use super::builder::{Builder, Sample};
 use super::{count, nanoseconds};
+use crate::elf::BuildId;
 use crate::pprof::proto;
 use crate::profile::{Frame, Function, Location, Mapping};
 use crate::sample::Activity;
@@ -51,6 +52,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<crate::profile::Profile, String> {
             offset: mapping.file_offset,
             name: string(mapping.filename).to_owned(),
             module: None,
+            build_id: BuildId::from_hex(string(mapping.build_id)),
         });
     }
     let mut locations = HashMap::new();

@@ -74,6 +74,14 @@ fn what_was_written_is_read_back() {
                 "{what}"
             );
             assert_eq!(read.threads.len(), 1, "{what}");
+            let build_ids = |profile: &Profile| -> Vec<_> {
+                let mappings = profile.mappings.iter().filter(|it| !it.name.is_empty());
+                mappings
+                    .map(|it| (it.name.clone(), it.build_id.clone()))
+                    .collect()
+            };
+            assert_eq!(build_ids(&read), build_ids(&original), "{what}");
+            assert!(original.mappings[0].build_id.is_some());
         }
     }
 }
@@ -117,6 +125,27 @@ fn a_file_cannot_grow_without_end() {
     encoder.finish().unwrap();
     let error = read_back(&bytes, "x.pb.gz").unwrap_err().one_line();
     assert!(error.ends_with("it is larger than 128 MiB"), "{error}");
+}
+
+/// Go's compiler has an id of its own making; what is no number is not taken for one.
+#[test]
+fn a_build_id_that_is_no_number_is_none() {
+    use crate::pprof::proto;
+    let mut message = crate::pprof::encode(&original(), &Filter::all(), LabelStyle::Otel);
+    let id = |message: &proto::Profile| {
+        let profile = pprof::decode(&prost::Message::encode_to_vec(message)).unwrap();
+        profile.mappings[0].build_id.clone()
+    };
+    assert!(id(&message).is_some());
+    let at = usize::try_from(message.mapping[0].build_id).unwrap();
+    for text in ["foh3mEXu7BLZ/kATcXlYV/x8hM", "abc", &"ab".repeat(65)] {
+        text.clone_into(&mut message.string_table[at]);
+        assert_eq!(id(&message), None);
+    }
+    for index in [-1, 999, i64::MIN] {
+        message.mapping[0].build_id = index;
+        assert_eq!(id(&message), None);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use super::copy::{MAX_FILE_SIZE, contents};
+use crate::elf::BuildId;
 
 /// Where distributions put debug information.
 pub(super) const FOLDER: &str = "/usr/lib/debug";
@@ -18,7 +19,8 @@ pub(super) const FOLDER: &str = "/usr/lib/debug";
 /// sees it.
 pub(super) fn find(folder: &Path, program: &File, path: &Path) -> Option<File> {
     let by_build_id = build_id(program).and_then(|id| {
-        let (first, rest) = id.split_at_checked(2)?;
+        let digits = id.to_string();
+        let (first, rest) = digits.split_at_checked(2)?;
         open(&folder.join(format!(".build-id/{first}/{rest}.debug")))
     });
     by_build_id.or_else(|| {
@@ -28,16 +30,10 @@ pub(super) fn find(folder: &Path, program: &File, path: &Path) -> Option<File> {
     })
 }
 
-/// The build id as hexadecimal digits.
-fn build_id(program: &File) -> Option<String> {
-    let note = contents(program, b".note.gnu.build-id", 1024)?;
-    // Sizes of name and contents, the type, the name "GNU" with its zero.
-    let (header, rest) = note.split_first_chunk::<16>()?;
-    let [4, 0, 0, 0, size, 0, 0, 0, 3, 0, 0, 0, b'G', b'N', b'U', 0] = *header else {
-        return None;
-    };
-    let id = rest.get(..usize::from(size)).filter(|id| id.len() >= 8)?;
-    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+/// The build id, if it is long enough to be that of one file.
+fn build_id(program: &File) -> Option<BuildId> {
+    let id = BuildId::read(program).ok().flatten();
+    id.filter(|id| id.as_bytes().len() >= 8)
 }
 
 /// Name and checksum of the file that the program names.
@@ -136,7 +132,7 @@ mod tests {
         assert!(run("objcopy", &["-S", "--add-gnu-debuglink=p.debug", "p"]));
         let program = File::open(path("p")).unwrap();
         let root = program.metadata().unwrap().uid() == 0;
-        let id = build_id(&program).unwrap();
+        let id = build_id(&program).unwrap().to_string();
         assert!(find(&path("debug"), &program, Path::new("/opt/p")).is_none());
 
         std::fs::create_dir_all(path("debug/opt")).unwrap();

@@ -97,6 +97,9 @@ fn the_kernels_own_code_in_a_process_is_named() {
     // Somewhere in it is the clock.
     let addresses: Vec<u64> = (vdso.start..vdso.end).step_by(64).collect();
     let (mut profile, modules) = profile_here(&addresses);
+    let mapping = &profile.mappings[0];
+    assert_eq!(mapping.name, VDSO);
+    assert_eq!(mapping.build_id, crate::process::vdso_build_id());
     let warnings = Symbolizer::new().symbolize(&mut profile, &modules);
     assert!(warnings.is_empty(), "{warnings:?}");
     let clock = |name: &String| name.contains("clock_gettime");
@@ -120,6 +123,8 @@ fn kernel_frames_are_named_or_the_missing_privilege_is() {
         ..Sample::default()
     }));
     let (mut profile, modules) = aggregator.finish(SystemTime::now(), Duration::ZERO, 0);
+    let build_id = crate::process::kernel_build_id();
+    assert_eq!(profile.mappings[0].build_id, build_id);
     let warnings = Symbolizer::new().symbolize(&mut profile, &modules);
     if address == 0 {
         let warning = warnings.first().unwrap().one_line();
@@ -157,6 +162,7 @@ fn profile_of_file(contents: &[u8]) -> (Profile, Modules, tempfile::NamedTempFil
             offset: 0,
             name: mapping.name,
             module,
+            build_id: None,
         }],
         locations: vec![crate::profile::Location {
             mapping: Some(0),

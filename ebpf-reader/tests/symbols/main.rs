@@ -1,5 +1,7 @@
 //! Names of functions in recordings of programs that make it hard: code made at run time, files that shrink, and
-//! debug information that is meant to hurt whoever reads it.
+//! debug information that is meant to hurt whoever reads it; and the files' build ids.
+
+mod build_ids;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
 use super::*;
 use crate::pprof;
-use crate::profile::tests::{SPAN, TRACE, two_traces, with_off_cpu};
+use crate::profile::tests::{BUILD_ID, SPAN, TRACE, two_traces, with_off_cpu};
 
 /// Values by trace id (hexadecimal, or nothing) and by type.
 type Sums = BTreeMap<(String, String), i64>;
@@ -273,6 +273,31 @@ fn what_a_message_says() {
         ("empty", ""),
     ];
     assert_eq!(attributes(other), pairs(&expected));
+
+    let mappings = dictionary.mapping_table.iter().skip(1);
+    let build_ids: Vec<_> = mappings
+        .map(|mapping| {
+            let attributes = mapping.attribute_indices.iter().map(|&index| {
+                let attribute = &dictionary.attribute_table[usize::try_from(index).unwrap()];
+                (
+                    string(attribute.key_strindex),
+                    attribute.value.clone().unwrap().value.unwrap(),
+                )
+            });
+            (
+                string(mapping.filename_strindex),
+                attributes.collect::<Vec<_>>(),
+            )
+        })
+        .collect();
+    let id = Value::StringValue(BUILD_ID.to_owned());
+    assert_eq!(
+        build_ids,
+        [
+            ("/opt/app", vec![("process.executable.build_id.gnu", id)]),
+            ("/opt/lib.so", vec![])
+        ]
+    );
 
     let link = &dictionary.link_table[usize::try_from(on_cpu.samples[0].link_index).unwrap()];
     let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };

@@ -467,6 +467,9 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     ("indices of attributes exist", |data| {
         tables(data).location_table[1].attribute_indices.push(99);
     }),
+    ("indices of attributes exist", |data| {
+        tables(data).mapping_table[1].attribute_indices.push(99);
+    }),
     ("indices of stacks exist", |data| {
         sample(data).stack_index = 99;
     }),

@@ -355,8 +355,14 @@ impl Aggregator {
             process.refresh_context_now(&mut self.modules);
         }
         let counts = self.counts.take();
-        let mut profile =
-            result::profile(counts, &self.settings, &self.processes, started, duration);
+        let mut profile = result::profile(
+            counts,
+            &self.settings,
+            &self.processes,
+            &self.modules,
+            started,
+            duration,
+        );
         profile.lost = counters
             .lost_samples
             .saturating_sub(self.counters.lost_samples);

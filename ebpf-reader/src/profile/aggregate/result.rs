@@ -9,6 +9,7 @@ use indexmap::IndexSet;
 use super::counts::{Counts, Published, Stack};
 use super::process::FollowedProcess;
 use super::{OTHERS, ProcessId, Settings, names};
+use crate::process::{Modules, Piece, VDSO, kernel_build_id, vdso_build_id};
 use crate::profile::{Context, Frame, Function, KERNEL, Location, Mapping, Profile, Row, Thread};
 
 /// Where the kernel's half of the addresses begins.
@@ -22,6 +23,7 @@ pub(super) fn profile(
     counts: Counts,
     settings: &Settings,
     followed: &BTreeMap<ProcessId, FollowedProcess>,
+    modules: &Modules,
     started: SystemTime,
     duration: Duration,
 ) -> Profile {
@@ -74,7 +76,7 @@ pub(super) fn profile(
     let mut places = Places::default();
     let stacks = stacks
         .into_iter()
-        .map(|stack| places.stack(&stack, followed.get(&stack.process)))
+        .map(|stack| places.stack(&stack, followed.get(&stack.process), modules))
         .collect();
     Profile {
         started: Some(started),
@@ -124,7 +126,12 @@ struct Places {
 }
 
 impl Places {
-    fn stack(&mut self, stack: &Stack, process: Option<&FollowedProcess>) -> Vec<usize> {
+    fn stack(
+        &mut self,
+        stack: &Stack,
+        process: Option<&FollowedProcess>,
+        modules: &Modules,
+    ) -> Vec<usize> {
         if stack.is_others() {
             return vec![self.others()];
         }
@@ -142,18 +149,7 @@ impl Places {
             } else {
                 process
                     .and_then(|process| process.find(address))
-                    .map(|piece| {
-                        index(
-                            &mut self.mappings,
-                            Mapping {
-                                start: piece.mapping.start,
-                                end: piece.mapping.end,
-                                offset: piece.mapping.offset,
-                                name: piece.mapping.path().to_owned(),
-                                module: piece.module,
-                            },
-                        )
-                    })
+                    .map(|piece| index(&mut self.mappings, mapping(piece, modules)))
             };
             locations.push(index(
                 &mut self.locations,
@@ -177,6 +173,7 @@ impl Places {
                 offset: KERNEL_START,
                 name: KERNEL.to_owned(),
                 module: None,
+                build_id: kernel_build_id(),
             },
         )
     }
@@ -197,6 +194,26 @@ impl Places {
             ..Location::default()
         };
         index(&mut self.locations, place)
+    }
+}
+
+fn mapping(piece: &Piece, modules: &Modules) -> Mapping {
+    let of_file = |module| modules.build_id(module).cloned();
+    let build_id = match piece.module {
+        Some(module) => of_file(module),
+        // That of a 32-bit process is another one, and lies where only such a process has it.
+        None if piece.mapping.name == VDSO && piece.mapping.start > u64::from(u32::MAX) => {
+            vdso_build_id()
+        }
+        None => None,
+    };
+    Mapping {
+        start: piece.mapping.start,
+        end: piece.mapping.end,
+        offset: piece.mapping.offset,
+        name: piece.mapping.path().to_owned(),
+        module: piece.module,
+        build_id,
     }
 }
 
