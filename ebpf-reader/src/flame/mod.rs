@@ -4,6 +4,8 @@
 //! and a stack off the CPU has the frame `[blocked]` or `[preempted]` at its end.
 
 mod svg;
+#[cfg(any(feature = "serve", feature = "top"))]
+pub(crate) mod tree;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -95,7 +97,7 @@ pub fn write_folded(profile: &Profile, filter: &Filter, mut out: impl Write) -> 
 
 /// The name of a frame. Frames are separated by semicolons and stacks by line ends, which Rust types and hostile
 /// names contain; a number after a space would be taken for a count.
-fn clean(name: &str) -> String {
+pub(crate) fn clean(name: &str) -> String {
     if name.trim().is_empty() {
         return "[unknown]".to_owned();
     }

@@ -1,158 +1,44 @@
 //! The flame graph of some samples, as a tree of functions for the page.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde::ser::{SerializeSeq, Serializer};
+use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
 use super::ring::Window;
-use crate::profile::{Filter, Profile, Row};
+use crate::flame::tree::{self, Options, ROOT};
+use crate::profile::Filter;
 
-/// Frames of a stack that are shown. What is further inside is added to the last one.
-const MAX_DEPTH: usize = 255;
-/// Nodes while a tree is put together. Stacks that would need more end where they are.
-const MAX_NODES: usize = 1 << 20;
+/// What is put together. The page makes every name fit to be shown, and shows times off the CPU apart.
+const OPTIONS: Options = Options {
+    process: |process| process.name.clone(),
+    name: str::to_owned,
+    waits: false,
+    depth: 254,
+    nodes: 1 << 20,
+};
 /// Nodes that are sent to the page: more cannot be told apart on a screen.
 const MAX_SHOWN: usize = 20_000;
 
-/// A tree of functions with the time spent in them.
+/// A tree of functions with the time spent in them, as the page reads it.
 #[derive(Debug)]
-pub(super) struct Tree {
-    names: Vec<String>,
-    by_name: HashMap<String, usize>,
-    nodes: Vec<Node>,
-    children: HashMap<(usize, usize), usize>,
-}
-
-#[derive(Debug)]
-struct Node {
-    name: usize,
-    ns: u64,
-    samples: u64,
-    children: Vec<usize>,
-}
+pub(super) struct Tree(tree::Tree);
 
 impl Tree {
     /// The tree of the samples that `filter` shows: processes, below them functions, outermost first.
     pub(super) fn new(windows: &[Arc<Window>], filter: &Filter) -> Self {
-        let mut tree = Self {
-            names: Vec::new(),
-            by_name: HashMap::new(),
-            nodes: Vec::new(),
-            children: HashMap::new(),
-        };
-        let root = tree.name("all");
-        tree.nodes.push(Node {
-            name: root,
-            ns: 0,
-            samples: 0,
-            children: Vec::new(),
-        });
-        for window in windows {
-            tree.add(&window.profile, filter);
-        }
-        tree
-    }
-
-    fn add(&mut self, profile: &Profile, filter: &Filter) {
-        // Names of a place, outermost first; looked up once.
-        let mut places: Vec<Option<Vec<usize>>> = vec![None; profile.locations.len()];
-        for row in profile
-            .rows
-            .iter()
-            .filter(|row| filter.matches(profile, row))
-        {
-            self.add_row(profile, row, &mut places);
-        }
-    }
-
-    fn add_row(&mut self, profile: &Profile, row: &Row, places: &mut [Option<Vec<usize>>]) {
-        let process = profile
-            .threads
-            .get(row.thread)
-            .and_then(|thread| profile.processes.get(thread.process))
-            .map_or("", |process| process.name.as_str());
-        let mut at = self.count(0, row);
-        let name = self.name(process);
-        at = self.child(at, name, row);
-        let mut depth = 2;
-        let stack = profile.stacks.get(row.stack).map_or(&[][..], Vec::as_slice);
-        for &location in stack.iter().rev() {
-            let Some(place) = places.get_mut(location) else {
-                continue;
-            };
-            let names = match place.take() {
-                Some(names) => names,
-                None => {
-                    let found = profile
-                        .locations
-                        .get(location)
-                        .map(|place| profile.names(place));
-                    let found = found.unwrap_or_default().into_iter().rev();
-                    found.map(|name| self.name(&name)).collect()
-                }
-            };
-            for &name in &names {
-                if depth < MAX_DEPTH {
-                    at = self.child(at, name, row);
-                    depth += 1;
-                }
-            }
-            *place = Some(names);
-        }
-    }
-
-    fn name(&mut self, name: &str) -> usize {
-        if let Some(&known) = self.by_name.get(name) {
-            return known;
-        }
-        self.names.push(name.to_owned());
-        let index = self.names.len() - 1;
-        self.by_name.insert(name.to_owned(), index);
-        index
-    }
-
-    /// Adds a row to a node; the node.
-    fn count(&mut self, node: usize, row: &Row) -> usize {
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.ns = node.ns.saturating_add(row.ns);
-            node.samples = node.samples.saturating_add(row.samples);
-        }
-        node
-    }
-
-    /// Adds a row to the child of a node with this name; the child.
-    fn child(&mut self, parent: usize, name: usize, row: &Row) -> usize {
-        let child = match self.children.get(&(parent, name)) {
-            Some(&known) => known,
-            None if self.nodes.len() >= MAX_NODES => return parent,
-            None => {
-                self.nodes.push(Node {
-                    name,
-                    ns: 0,
-                    samples: 0,
-                    children: Vec::new(),
-                });
-                let child = self.nodes.len() - 1;
-                self.children.insert((parent, name), child);
-                if let Some(parent) = self.nodes.get_mut(parent) {
-                    parent.children.push(child);
-                }
-                child
-            }
-        };
-        self.count(child, row)
+        let profiles = windows.iter().map(|window| &window.profile);
+        Self(tree::Tree::new(profiles, filter, &OPTIONS))
     }
 
     /// The least time that a node must have to be among the [`MAX_SHOWN`] largest ones.
     fn threshold(&self) -> u64 {
-        if self.nodes.len() <= MAX_SHOWN {
+        if self.0.nodes.len() <= MAX_SHOWN {
             return 0;
         }
-        let mut times: Vec<u64> = self.nodes.iter().map(|node| node.ns).collect();
+        let mut times: Vec<u64> = self.0.nodes.iter().map(|node| node.weight.ns).collect();
         let (_, &mut threshold, _) =
-            times.select_nth_unstable_by(MAX_SHOWN.min(self.nodes.len() - 1), |a, b| b.cmp(a));
+            times.select_nth_unstable_by(MAX_SHOWN.min(self.0.nodes.len() - 1), |a, b| b.cmp(a));
         threshold.saturating_add(1)
     }
 }
@@ -160,17 +46,21 @@ impl Tree {
 /// `{"names": [NAME, …], "hidden": N, "root": NODE}` with `NODE = [name, ns, samples, NODE, …]`, largest child first.
 impl Serialize for Tree {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeMap;
         let threshold = self.threshold();
-        let hidden = self.nodes.iter().filter(|node| node.ns < threshold).count();
+        let hidden = self
+            .0
+            .nodes
+            .iter()
+            .filter(|node| node.weight.ns < threshold)
+            .count();
         let mut map = serializer.serialize_map(Some(3))?;
-        map.serialize_entry("names", &self.names)?;
+        map.serialize_entry("names", &self.0.names)?;
         map.serialize_entry("hidden", &hidden)?;
         map.serialize_entry(
             "root",
             &Shown {
-                tree: self,
-                node: 0,
+                tree: &self.0,
+                node: ROOT,
                 threshold,
             },
         )?;
@@ -178,9 +68,9 @@ impl Serialize for Tree {
     }
 }
 
-/// A node and what is below it. It nests as deep as [`MAX_DEPTH`].
+/// A node and what is below it. It nests as deep as the tree.
 struct Shown<'a> {
-    tree: &'a Tree,
+    tree: &'a tree::Tree,
     node: usize,
     threshold: u64,
 }
@@ -190,12 +80,18 @@ impl Serialize for Shown<'_> {
         let mut list = serializer.serialize_seq(None)?;
         if let Some(node) = self.tree.nodes.get(self.node) {
             list.serialize_element(&node.name)?;
-            list.serialize_element(&node.ns)?;
-            list.serialize_element(&node.samples)?;
-            let time = |child: &usize| self.tree.nodes.get(*child).map_or(0, |child| child.ns);
+            list.serialize_element(&node.weight.ns)?;
+            list.serialize_element(&node.weight.samples)?;
+            let time = |child: &usize| {
+                self.tree
+                    .nodes
+                    .get(*child)
+                    .map_or(0, |child| child.weight.ns)
+            };
             let mut children: Vec<usize> = node.children.clone();
             children.retain(|child| time(child) >= self.threshold);
-            children.sort_by_key(|child| std::cmp::Reverse(time(child)));
+            // Of equal ones, that which was met first.
+            children.sort_by_key(|child| (std::cmp::Reverse(time(child)), *child));
             for child in children {
                 list.serialize_element(&Shown {
                     tree: self.tree,
@@ -214,6 +110,7 @@ mod tests {
 
     use super::*;
     use crate::profile::tests::two_traces;
+    use crate::profile::{Profile, Row};
     use crate::serve::ring::Ring;
 
     fn windows(profiles: impl IntoIterator<Item = Profile>) -> Vec<Arc<Window>> {
@@ -285,7 +182,7 @@ mod tests {
             }
             deepest = deepest.max(depth);
         }
-        assert!(deepest <= MAX_DEPTH + 2, "{deepest}");
+        assert!(deepest <= OPTIONS.depth + 3, "{deepest}");
 
         let mut wide = two_traces();
         let template = wide.rows[0].clone();
@@ -313,7 +210,7 @@ mod tests {
         let tree = Tree::new(&windows([wide]), &Filter::all());
         let json = serde_json::to_value(&tree).unwrap();
         let hidden = json["hidden"].as_u64().unwrap() as usize;
-        assert!(tree.nodes.len() - hidden <= MAX_SHOWN);
-        assert!(hidden < tree.nodes.len() - MAX_SHOWN / 2);
+        assert!(tree.0.nodes.len() - hidden <= MAX_SHOWN);
+        assert!(hidden < tree.0.nodes.len() - MAX_SHOWN / 2);
     }
 }

@@ -1,36 +1,27 @@
-//! A flame graph as a tree of functions, and where its boxes stand on a screen of some width.
+//! Ways through a [tree of functions](crate::flame::tree), and where its boxes stand on a screen of some width.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::flame;
+pub(super) use crate::flame::tree::ROOT;
+use crate::flame::tree::{Node, Options};
 use crate::profile::{Filter, Profile};
 
-/// Frames of a stack that are shown. The time of what is further inside is the last one's.
-const MAX_DEPTH: usize = 255;
-/// Nodes of a tree. Stacks that would need more end where they are.
-const MAX_NODES: usize = 1 << 18;
-
-/// The outermost node.
-pub(super) const ROOT: usize = 0;
+/// What is drawn.
+const OPTIONS: Options = Options {
+    process: flame::root,
+    name: flame::clean,
+    waits: true,
+    depth: 255,
+    nodes: 1 << 18,
+};
 
 /// A function that was called in one way.
-#[derive(Debug, Default)]
-pub(super) struct Node {
-    pub(super) name: String,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Function<'a> {
+    pub(super) name: &'a str,
     /// Time in it and in what it called, in nanoseconds.
     pub(super) ns: u64,
-    /// Time in what it called.
-    called_ns: u64,
-    parent: usize,
-    children: Vec<usize>,
-}
-
-impl Node {
-    /// Time in the function itself, in nanoseconds.
-    pub(super) fn own_ns(&self) -> u64 {
-        self.ns.saturating_sub(self.called_ns)
-    }
 }
 
 /// A box of the flame graph.
@@ -43,86 +34,60 @@ pub(super) struct Placed {
     pub(super) width: u16,
 }
 
-/// Functions with the time spent in them.
+/// Functions with the time spent in them, and the ways between them.
 #[derive(Debug)]
 pub(super) struct Tree {
-    nodes: Vec<Node>,
+    tree: flame::tree::Tree,
+    /// Who called each node; the outermost one itself.
+    callers: Vec<usize>,
 }
 
 impl Tree {
     /// The tree of the samples that `filter` shows: processes, below them functions, outermost first.
     pub(super) fn new(windows: &[Arc<Profile>], filter: &Filter) -> Self {
-        let mut tree = Self {
-            nodes: vec![Node {
-                name: "all".to_owned(),
-                ..Node::default()
-            }],
-        };
-        let mut known: HashMap<(usize, String), usize> = HashMap::new();
-        for profile in windows {
-            for (stack, ns) in flame::folded_in(&profile.select(filter), true, flame::root) {
-                tree.add(&mut known, &stack, ns);
-            }
-        }
-        let names: Vec<String> = tree.nodes.iter().map(|node| node.name.clone()).collect();
-        for node in &mut tree.nodes {
-            node.children.sort_by_key(|&child| names.get(child));
-        }
-        tree
-    }
-
-    fn add(&mut self, known: &mut HashMap<(usize, String), usize>, stack: &str, ns: u64) {
-        let mut at = ROOT;
-        self.count(at, ns);
-        for name in stack.split(';').take(MAX_DEPTH) {
-            let key = (at, name.to_owned());
-            let child = match known.get(&key) {
-                Some(&child) => child,
-                None if self.nodes.len() >= MAX_NODES => return,
-                None => {
-                    let child = self.nodes.len();
-                    self.nodes.push(Node {
-                        name: name.to_owned(),
-                        parent: at,
-                        ..Node::default()
-                    });
-                    if let Some(parent) = self.nodes.get_mut(at) {
-                        parent.children.push(child);
-                    }
-                    known.insert(key, child);
-                    child
+        let windows = windows.iter().map(|window| &**window);
+        let tree = flame::tree::Tree::new(windows, filter, &OPTIONS);
+        let mut callers = vec![ROOT; tree.nodes.len()];
+        for (node, called) in tree.nodes.iter().map(|node| &node.children).enumerate() {
+            for &child in called {
+                if let Some(caller) = callers.get_mut(child) {
+                    *caller = node;
                 }
-            };
-            if let Some(parent) = self.nodes.get_mut(at) {
-                parent.called_ns = parent.called_ns.saturating_add(ns);
             }
-            self.count(child, ns);
-            at = child;
         }
-    }
-
-    fn count(&mut self, node: usize, ns: u64) {
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.ns = node.ns.saturating_add(ns);
-        }
+        Self { tree, callers }
     }
 
     /// A node by its index.
-    pub(super) fn get(&self, node: usize) -> Option<&Node> {
-        self.nodes.get(node)
+    pub(super) fn get(&self, node: usize) -> Option<Function<'_>> {
+        let node = self.node(node)?;
+        Some(Function {
+            name: self.tree.names.get(node.name)?,
+            ns: node.weight.ns,
+        })
+    }
+
+    /// Time in the function itself, in nanoseconds.
+    pub(super) fn own_ns(&self, node: usize) -> u64 {
+        let called = self.children(node).iter().map(|&child| self.ns(child));
+        called.fold(self.ns(node), u64::saturating_sub)
+    }
+
+    fn node(&self, node: usize) -> Option<&Node> {
+        self.tree.nodes.get(node)
     }
 
     fn ns(&self, node: usize) -> u64 {
-        self.get(node).map_or(0, |node| node.ns)
+        self.node(node).map_or(0, |node| node.weight.ns)
     }
 
     fn children(&self, node: usize) -> &[usize] {
-        self.get(node).map_or(&[], |node| &node.children)
+        self.node(node).map_or(&[], |node| &node.children)
     }
 
     /// The node that called this one; the outermost one has none.
     pub(super) fn parent(&self, node: usize) -> Option<usize> {
-        (node != ROOT).then(|| self.get(node).map(|node| node.parent))?
+        (node != ROOT).then(|| self.callers.get(node).copied())?
     }
 
     /// The node that was called for longest.
@@ -159,7 +124,7 @@ impl Tree {
     pub(super) fn path(&self, node: usize) -> Vec<String> {
         let lineage = self.lineage(node).into_iter().skip(1);
         lineage
-            .filter_map(|node| Some(self.get(node)?.name.clone()))
+            .filter_map(|node| Some(self.get(node)?.name.to_owned()))
             .collect()
     }
 
@@ -168,8 +133,7 @@ impl Tree {
         let mut at = ROOT;
         for name in path {
             let mut children = self.children(at).iter();
-            match children.find(|&&child| self.get(child).is_some_and(|child| child.name == *name))
-            {
+            match children.find(|&&child| self.get(child).is_some_and(|child| child.name == name)) {
                 Some(&child) => at = child,
                 None => break,
             }
@@ -243,17 +207,22 @@ mod tests {
     }
 
     fn named(tree: &Tree, name: &str) -> usize {
-        tree.nodes.iter().position(|n| n.name == name).unwrap()
+        let mut nodes = 0..tree.callers.len();
+        nodes
+            .find(|&node| tree.get(node).unwrap().name == name)
+            .unwrap()
     }
 
     #[test]
     fn time_is_that_of_the_stacks() {
         let tree = tree();
         let all = tree.get(ROOT).unwrap();
-        assert_eq!((all.ns, all.own_ns()), (two_traces().total().cpu_ns, 0));
-        let handle = tree.get(named(&tree, "handle<[u8: 4]>")).unwrap();
-        assert_eq!(handle.ns, handle.own_ns());
-        assert_eq!(handle.ns * 7, all.ns * 5);
+        assert_eq!((all.name, all.ns), ("all", two_traces().total().cpu_ns));
+        assert_eq!(tree.own_ns(ROOT), 0);
+        let handle = named(&tree, "handle<[u8: 4]>");
+        assert_eq!(tree.get(handle).unwrap().ns, tree.own_ns(handle));
+        assert_eq!(tree.own_ns(handle) * 7, all.ns * 5);
+        assert!(tree.get(tree.callers.len()).is_none());
     }
 
     #[test]
@@ -281,7 +250,7 @@ mod tests {
     fn boxes_stand_inside_their_callers() {
         let tree = tree();
         for width in [0, 1, 2, 3, 7, 80, u16::MAX] {
-            for zoom in 0..tree.nodes.len() {
+            for zoom in 0..tree.callers.len() {
                 let boxes = tree.boxes(zoom, width);
                 for placed in &boxes {
                     assert!(placed.x + placed.width <= width);

@@ -33,7 +33,7 @@ fn selected(app: &App) -> &str {
 
 fn cursor(app: &App) -> &str {
     let flame = app.flame.as_ref().unwrap();
-    &flame.tree.get(flame.cursor).unwrap().name
+    flame.tree.get(flame.cursor).unwrap().name
 }
 
 #[test]

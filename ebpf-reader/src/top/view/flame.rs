@@ -64,12 +64,12 @@ pub(super) fn draw(app: &mut App, canvas: &mut Canvas<'_>, area: Rect) {
             continue;
         };
         let selected = placed.node == flame.cursor;
-        let style = style(canvas.colors, &node.name, selected, placed.depth);
+        let style = style(canvas.colors, node.name, selected, placed.depth);
         let x = area.x + placed.x;
         let text = match placed.width {
             // One character tells nothing.
             0..=2 => EDGE.to_owned(),
-            width => format!("{EDGE}{}", fit(&node.name, width - 1)),
+            width => format!("{EDGE}{}", fit(node.name, width - 1)),
         };
         canvas.fill(x, y, placed.width, &text, style);
     }
@@ -119,7 +119,7 @@ pub(super) fn said(flame: &Flame) -> String {
         "{} ms  {}  own {} ms  {}",
         milliseconds(node.ns),
         share(node.ns, all),
-        milliseconds(node.own_ns()),
+        milliseconds(flame.tree.own_ns(flame.cursor)),
         node.name,
     )
 }
