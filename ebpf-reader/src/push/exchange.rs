@@ -199,6 +199,28 @@ pub(super) fn chain(action: &str, error: &dyn std::error::Error) -> String {
     words(&line)
 }
 
+/// What to do about a refusal, after its cause: by what gRPC and protobuf libraries say when sender and receiver do not
+/// fit together. Nothing where the receiver's own words have to do.
+pub(super) fn advice(said: &str) -> &'static str {
+    let said = said.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if says(&["decompressor is not installed", "unsupported compression"]) {
+        "; set OTEL_EXPORTER_OTLP_COMPRESSION=none"
+    } else if says(&["unknown service", "unknown method"]) {
+        "; it is not a receiver of OTLP profiles (v1development), or they are switched off there"
+    } else if says(&[
+        "unmarshal",
+        "failed to parse protobuf",
+        "wiretype",
+        "out of bounds",
+        "value is required",
+    ]) {
+        "; it may be made for another version of OTLP profiles than opentelemetry-proto 1.10"
+    } else {
+        ""
+    }
+}
+
 /// Words of a receiver for a log: short, in one line, without control characters.
 pub(super) fn words(text: &str) -> String {
     text.chars()
@@ -207,4 +229,36 @@ pub(super) fn words(text: &str) -> String {
         .collect::<String>()
         .trim()
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_about_a_refusal() {
+        for (said, expected) in [
+            (
+                "grpc: Decompressor is not installed for grpc-encoding \"gzip\"",
+                "OTEL_EXPORTER_OTLP_COMPRESSION=none",
+            ),
+            (
+                "unknown service opentelemetry.proto.collector.profiles.v1development.ProfilesService",
+                "switched off",
+            ),
+            (
+                "grpc: error unmarshalling request: proto: wrong wireType = 2 for field LinkIndex",
+                "another version",
+            ),
+            ("Failed to parse protobuf request", "another version"),
+        ] {
+            let advice = advice(said);
+            assert!(
+                advice.contains(expected) && advice.lines().count() == 1,
+                "{said}: {advice}"
+            );
+        }
+        assert_eq!(advice("period type is nil"), "");
+        assert_eq!(advice(""), "");
+    }
 }

@@ -15,7 +15,7 @@ use prost::Message as _;
 
 use super::config::percent_decoded;
 use super::endpoint::Endpoint;
-use super::exchange::{Answer, Outcome, RequestBody, USER_AGENT, words};
+use super::exchange::{Answer, Outcome, RequestBody, USER_AGENT, advice, words};
 use super::http::Status;
 use super::queue::Message;
 
@@ -121,7 +121,7 @@ pub(super) fn outcome(answer: Answer) -> Outcome {
     let mut reason = format!("the receiver answered with gRPC status {}", name(code));
     let said = words(&percent_decoded(text(&MESSAGE).unwrap_or_default()));
     if !said.is_empty() {
-        reason.push_str(&format!(": {said}"));
+        reason.push_str(&format!(": {said}{}", advice(&said)));
     }
     let after = field(&DETAILS).and_then(|details| retry_delay(details.as_bytes()));
     match code {

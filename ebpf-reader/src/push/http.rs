@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::collector::profiles::v1development::ExportProfil
 use prost::Message as _;
 
 use super::endpoint::Endpoint;
-use super::exchange::{Answer, Outcome, RequestBody, USER_AGENT, words};
+use super::exchange::{Answer, Outcome, RequestBody, USER_AGENT, advice, words};
 use super::queue::Message;
 use super::retry::retry_after;
 
@@ -64,7 +64,7 @@ pub(super) fn outcome(answer: Answer) -> Outcome {
     let mut reason = format!("the receiver answered with HTTP status {}", answer.status);
     let said = said(&answer);
     if !said.is_empty() {
-        reason.push_str(&format!(": {said}"));
+        reason.push_str(&format!(": {said}{}", advice(&said)));
     }
     match answer.status {
         // Those that the specification names.
