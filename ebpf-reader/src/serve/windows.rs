@@ -174,6 +174,14 @@ impl Work {
     }
 }
 
+/// Whether a message is worth sending. Some receivers refuse profiles without samples.
+fn has_samples(message: &otlp::proto::ProfilesData) -> bool {
+    let resources = message.resource_profiles.iter();
+    let scopes = resources.flat_map(|resource| &resource.scope_profiles);
+    let mut profiles = scopes.flat_map(|scope| &scope.profiles);
+    profiles.any(|profile| !profile.samples.is_empty())
+}
+
 /// Pushes a profile, in parts if it is large: one half of its processes after the other, as far as that goes.
 fn push(exporter: &Exporter, profile: &Profile, style: LabelStyle) {
     let mut parts = vec![(0, profile.processes.len())];
@@ -187,8 +195,24 @@ fn push(exporter: &Exporter, profile: &Profile, style: LabelStyle) {
             let middle = begin + (end - begin) / 2;
             parts.push((middle, end));
             parts.push((begin, middle));
-        } else if !message.resource_profiles.is_empty() {
+        } else if has_samples(&message) {
             exporter.push(&message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::tests::two_traces;
+
+    #[test]
+    fn a_window_without_samples_is_not_worth_a_message() {
+        let message = |filter| otlp::encode(&two_traces(), &filter, LabelStyle::Otel);
+        assert!(has_samples(&message(Filter::all())));
+        let nothing = message(Filter::all().attribute("http.route", "/nowhere"));
+        // There is a profile, as a file needs one.
+        assert_eq!(nothing.resource_profiles.len(), 1);
+        assert!(!has_samples(&nothing));
     }
 }

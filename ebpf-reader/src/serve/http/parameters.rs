@@ -130,6 +130,14 @@ mod tests {
         assert_eq!(parameters.style, Some(LabelStyle::Parca));
     }
 
+    /// Parca repeats what it adds to the parameters of its configuration.
+    #[test]
+    fn a_repeated_number_of_seconds_counts_once() {
+        let parameters = parse(&[("labels", "parca"), ("seconds", "30"), ("seconds", "30")]);
+        let parameters = parameters.unwrap();
+        assert_eq!(parameters.seconds, Some(Duration::from_secs(30)));
+    }
+
     #[test]
     fn what_cannot() {
         for pair in [
