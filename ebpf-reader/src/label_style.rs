@@ -7,10 +7,13 @@
 //! | thread | `thread.name`, `thread.id` | `thread_name`, `thread_id` | `thread_name`, `thread_id` |
 //! | process | `process.executable.name`, `process.pid` | `process_name`, `process_id` | `process_name`, `process_id` |
 //! | service | `service.name` | `service_name` | `service_name` |
+//! | why it did not run (OTLP only) | `thread.activity` | `thread_activity` | `thread_activity` |
 //! | attributes and labels | as published | `http_route` for `http.route` | `http_route` for `http.route` |
 //!
 //! A label of the application whose name is taken, or is one that Parca keeps for itself (`cpu`, `node`), gets
 //! `exported_` in front.
+//!
+//! Parca makes labels of text and of nothing else, so its style has numbers as text.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -46,6 +49,8 @@ pub struct Names {
     pub process_name: &'static str,
     /// The service's name.
     pub service_name: &'static str,
+    /// Why the thread did not run, in OpenTelemetry's format.
+    pub thread_activity: &'static str,
 }
 
 const OTEL: Names = Names {
@@ -56,6 +61,7 @@ const OTEL: Names = Names {
     process_id: "process.pid",
     process_name: "process.executable.name",
     service_name: "service.name",
+    thread_activity: "thread.activity",
 };
 
 const PYROSCOPE: Names = Names {
@@ -66,6 +72,7 @@ const PYROSCOPE: Names = Names {
     process_id: "process_id",
     process_name: "process_name",
     service_name: "service_name",
+    thread_activity: "thread_activity",
 };
 
 const PARCA: Names = Names {
@@ -99,6 +106,11 @@ impl LabelStyle {
         }
     }
 
+    /// Whether numbers have to be text to be seen.
+    pub(crate) fn numbers_are_text(self) -> bool {
+        self == Self::Parca
+    }
+
     /// Name of an attribute or label of the application.
     pub fn label(self, name: &str) -> Cow<'_, str> {
         let name = match self {
@@ -122,6 +134,7 @@ impl LabelStyle {
             names.process_id,
             names.process_name,
             names.service_name,
+            names.thread_activity,
         ];
         own.contains(&name) || (self == Self::Parca && ["cpu", "node"].contains(&name))
     }
@@ -173,6 +186,10 @@ mod tests {
         assert_eq!(LabelStyle::Otel.label("cpu"), "cpu");
         assert_eq!(LabelStyle::Parca.label("thread.id"), "exported_thread_id");
         assert_eq!(LabelStyle::Otel.label("trace_id"), "exported_trace_id");
+        for style in LabelStyle::ALL {
+            let name = style.names().thread_activity;
+            assert_eq!(style.label(name), format!("exported_{name}"));
+        }
         assert_eq!(LabelStyle::Otel.label(""), "exported_");
     }
 }

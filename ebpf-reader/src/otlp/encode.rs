@@ -13,9 +13,6 @@ use crate::label_style::LabelStyle;
 use crate::profile::{Filter, Process, Profile, Row};
 use crate::sample::Activity;
 
-/// Attribute of samples off the CPU that says why the thread did not run.
-pub(crate) const ACTIVITY: &str = "thread.activity";
-
 /// Attribute of mappings: the file's GNU build id, as hexadecimal digits.
 pub(crate) const BUILD_ID: &str = "process.executable.build_id.gnu";
 
@@ -78,8 +75,16 @@ impl Encoder<'_> {
         }
         if !off_cpu.is_empty() {
             let off_cpu_time = self.dictionary.value_type("off_cpu", "nanoseconds");
+            // There is no period to tell: every time is measured. Parca refuses a message with a profile that does not
+            // tell one; Pyroscope knows times off the CPU by there being none.
+            let (period_type, period) = match self.style {
+                LabelStyle::Parca => (Some(self.dictionary.value_type("samples", "count")), 1),
+                LabelStyle::Otel | LabelStyle::Pyroscope => (None, 0),
+            };
             profiles.push(proto::Profile {
                 sample_type: Some(off_cpu_time),
+                period_type,
+                period,
                 samples: self.samples(&off_cpu, |row| row.ns),
                 ..self.empty()
             });
@@ -159,6 +164,10 @@ impl Encoder<'_> {
 
     fn attributes(&mut self, row: &Row) -> Vec<i32> {
         let names = self.style.names();
+        let number = |number: u32| match self.style.numbers_are_text() {
+            true => Attribute::Text(number.to_string()),
+            false => Attribute::Number(number.into()),
+        };
         let mut attributes: Vec<(String, Attribute)> = Vec::new();
         let mut add = |key: &str, value: Attribute| {
             // Keys are unique: the first one stays.
@@ -170,12 +179,28 @@ impl Encoder<'_> {
             if !thread.name.is_empty() {
                 add(names.thread_name, Attribute::Text(thread.name.clone()));
             }
-            add(names.thread_id, Attribute::Number(thread.tid.into()));
+            add(names.thread_id, number(thread.tid));
+            if self.style == LabelStyle::Parca
+                && let Some(process) = self.profile.processes.get(thread.process)
+            {
+                add(
+                    names.process_name,
+                    Attribute::Text(process.executable_name().to_owned()),
+                );
+                add(names.process_id, number(process.pid));
+            }
         }
         match row.activity {
             Activity::OnCpu => {}
-            Activity::Blocked => add(ACTIVITY, Attribute::Text("blocked".to_owned())),
-            Activity::Preempted => add(ACTIVITY, Attribute::Text("preempted".to_owned())),
+            Activity::Blocked => {
+                add(names.thread_activity, Attribute::Text("blocked".to_owned()));
+            }
+            Activity::Preempted => {
+                add(
+                    names.thread_activity,
+                    Attribute::Text("preempted".to_owned()),
+                );
+            }
         }
         if let Some(context) = self.profile.contexts.get(row.context) {
             if self.style == LabelStyle::Parca {

@@ -9,13 +9,15 @@
 //! - Samples refer to trace and span by a link. Where a sample names a trace and no span, the span id is zero.
 //! - A mapping whose file has a GNU build id has it as the attribute `process.executable.build_id.gnu`.
 //! - Attributes of a sample: `thread.name`, `thread.id`, and the attributes and labels that were published, with
-//!   names by [`LabelStyle`]. Parca reads attributes and no links, so its style repeats the ids there.
+//!   names by [`LabelStyle`]. Parca reads attributes of text and no links, so its style repeats the ids there, and
+//!   has name and id of the process and the thread's id as text. Its profile of `off_cpu` has the period
+//!   1 `samples/count`, as Parca takes none without a period.
 
 mod dictionary;
 mod encode;
 
+pub(crate) use encode::BUILD_ID;
 pub use encode::encode;
-pub(crate) use encode::{ACTIVITY, BUILD_ID};
 pub use opentelemetry_proto::tonic::profiles::v1development as proto;
 
 use std::io::{self, Write};

@@ -238,6 +238,9 @@ impl Labels<'_> {
     }
 
     fn number(&mut self, key: &str, value: u32) {
+        if self.style.numbers_are_text() {
+            return self.text(key, &value.to_string());
+        }
         let num = i64::from(value);
         self.push(
             key,

@@ -267,6 +267,62 @@ fn times_off_the_cpu_have_types_of_their_own() {
     assert_eq!(values, expected);
 }
 
+/// Servers that scrape it refuse a profile whose ids are not 1, 2, 3, …, or whose labels have no name.
+#[test]
+fn ids_are_numbered_from_one() {
+    for style in LabelStyle::ALL {
+        let encoded = encode(&with_off_cpu(), &Filter::all(), style);
+        let mappings = encoded.mapping.iter().map(|mapping| mapping.id);
+        let locations = encoded.location.iter().map(|location| location.id);
+        let functions = encoded.function.iter().map(|function| function.id);
+        for ids in [
+            mappings.collect::<Vec<_>>(),
+            locations.collect(),
+            functions.collect(),
+        ] {
+            let expected: Vec<_> = (1..).take(ids.len()).collect();
+            assert!(!ids.is_empty());
+            assert_eq!(ids, expected);
+        }
+        assert_eq!(encoded.string_table[0], "");
+        for sample in &encoded.sample {
+            assert_eq!(sample.value.len(), encoded.sample_type.len());
+            assert!(sample.label.iter().all(|label| label.key > 0));
+        }
+    }
+}
+
+/// Parca makes labels of text alone.
+#[test]
+fn numbers_are_text_for_parca() {
+    let labels = |style| {
+        let encoded = encode(&two_traces(), &Filter::all(), style);
+        let string = |index: i64| encoded.string_table[usize::try_from(index).unwrap()].clone();
+        let labels = encoded.sample[0].label.iter();
+        labels
+            .filter(|label| string(label.key).ends_with("_id"))
+            .map(|label| (string(label.key), string(label.str), label.num))
+            .collect::<Vec<_>>()
+    };
+    let owned = |labels: &[(&str, &str, i64)]| -> Vec<(String, String, i64)> {
+        let labels = labels.iter();
+        labels
+            .map(|&(key, text, number)| (key.to_owned(), text.to_owned(), number))
+            .collect()
+    };
+    assert_eq!(
+        labels(LabelStyle::Parca),
+        owned(&[("thread_id", "43", 0), ("process_id", "42", 0)])
+    );
+    let pyroscope = [
+        ("trace_id", TRACE, 0),
+        ("span_id", SPAN, 0),
+        ("thread_id", "", 43),
+        ("process_id", "", 42),
+    ];
+    assert_eq!(labels(LabelStyle::Pyroscope), owned(&pyroscope));
+}
+
 /// Go's own tool, where there is one.
 #[test]
 fn go_tool_pprof_reads_it() {

@@ -8,6 +8,7 @@ use prost::Message;
 use super::builder::{Builder, ProcessKey, Sample};
 use super::{count, nanoseconds};
 use crate::elf::BuildId;
+use crate::label_style::LabelStyle;
 use crate::otlp::{BUILD_ID, proto};
 use crate::profile::{Frame, Function, Location, Mapping, Profile, SpanId, TraceId};
 use crate::sample::Activity;
@@ -172,7 +173,8 @@ impl Reader {
             let mut attributes = self.attributes(sample);
             if !on_cpu {
                 attributes.retain(|(key, value)| {
-                    let ours = key == crate::otlp::ACTIVITY;
+                    let mut styles = LabelStyle::ALL.into_iter();
+                    let ours = styles.any(|style| style.names().thread_activity == key);
                     if ours && value == "preempted" {
                         activity = Activity::Preempted;
                     }

@@ -1,3 +1,4 @@
+mod receivers;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -318,31 +319,4 @@ fn what_a_message_says() {
         .collect();
     let text = |text: &str| Value::StringValue(text.to_owned());
     assert_eq!(kinds, [text("native"), text("kernel")]);
-}
-
-#[test]
-fn parca_finds_the_ids_among_the_attributes() {
-    let data = encode(&two_traces(), &Filter::all(), LabelStyle::Parca);
-    let dictionary = data.dictionary.as_ref().unwrap();
-    let key = |index: i32| {
-        let attribute = &dictionary.attribute_table[usize::try_from(index).unwrap()];
-        dictionary.string_table[usize::try_from(attribute.key_strindex).unwrap()].as_str()
-    };
-    let sample = &data.resource_profiles[0].scope_profiles[0].profiles[0].samples[0];
-    let keys: Vec<_> = sample
-        .attribute_indices
-        .iter()
-        .map(|&index| key(index))
-        .collect();
-    assert_eq!(
-        keys,
-        [
-            "thread_name",
-            "thread_id",
-            "otel_traceid",
-            "otel_spanid",
-            "http_route"
-        ]
-    );
-    assert_ne!(sample.link_index, 0);
 }
