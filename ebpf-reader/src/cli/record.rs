@@ -45,7 +45,7 @@ pub(crate) struct Record {
     off_cpu: bool,
 
     /// Samples per second and CPU
-    #[arg(long = "freq", value_name = "HZ", default_value_t = DEFAULT_FREQUENCY_HZ)]
+    #[arg(long = "freq", short = 'F', value_name = "HZ", default_value_t = DEFAULT_FREQUENCY_HZ)]
     frequency_hz: u64,
 
     /// Stop after this many seconds

@@ -31,7 +31,7 @@ pub(crate) struct Serve {
     off_cpu: bool,
 
     /// Samples per second and CPU
-    #[arg(long = "freq", value_name = "HZ", default_value_t = DEFAULT_FREQUENCY_HZ)]
+    #[arg(long = "freq", short = 'F', value_name = "HZ", default_value_t = DEFAULT_FREQUENCY_HZ)]
     frequency_hz: u64,
 
     /// Sample by stopping the threads with ptrace, which needs no privileges but disturbs the processes

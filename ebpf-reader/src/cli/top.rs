@@ -41,7 +41,7 @@ pub(crate) struct Top {
     off_cpu: bool,
 
     /// Samples per second and CPU
-    #[arg(long = "freq", value_name = "HZ", default_value_t = DEFAULT_FREQUENCY_HZ)]
+    #[arg(long = "freq", short = 'F', value_name = "HZ", default_value_t = DEFAULT_FREQUENCY_HZ)]
     frequency_hz: u64,
 
     /// What rows are: trace, span, span-name, process, service, or the name of an attribute or label

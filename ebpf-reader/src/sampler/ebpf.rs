@@ -16,7 +16,7 @@ use aya::programs::perf_event::{
 use aya::programs::{ProgramError, ProgramType, RawTracePoint};
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::util::{KernelVersion, online_cpus};
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use super::off_cpu::Waits;
 use super::wire::Item;
@@ -34,6 +34,9 @@ static OBJECT: &[u8] = &[];
 
 /// Inode of the initial pid namespace, fixed in the kernel (PROC_PID_INIT_INO).
 const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// Description of the kernel's types, by which the kernel side is fitted to it.
+const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
 
 /// The kernel side does not wake the reader for each sample: it looks by itself this often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -378,9 +381,12 @@ fn check_kernel() -> Result<(), Error> {
 }
 
 fn load(options: &Options) -> Result<Ebpf, Error> {
-    let btf = Btf::from_sys_fs().map_err(|error| Error::Unsupported {
+    // The loader reads it, and only says that there is none when it is needed.
+    fs::File::open(KERNEL_TYPES).map_err(|error| Error::Unsupported {
         what: "sampling with eBPF".to_owned(),
-        why: format!("/sys/kernel/btf/vmlinux cannot be read ({error}): the kernel needs CONFIG_DEBUG_INFO_BTF"),
+        why: format!(
+            "{KERNEL_TYPES} cannot be read ({error}): the kernel needs CONFIG_DEBUG_INFO_BTF"
+        ),
     })?;
     let namespace = fs::metadata("/proc/self/ns/pid")
         .map_err(|error| Error::io("look at /proc/self/ns/pid", error))?
@@ -406,7 +412,6 @@ fn load(options: &Options) -> Result<Ebpf, Error> {
         loader.map_max_entries("told", 1);
     }
     loader
-        .btf(Some(&btf))
         .override_global("EVERYTHING", &everything, true)
         .override_global("KERNEL_STACKS", &kernel_stacks, true)
         .override_global("READER_PID", &reader, true)

@@ -149,12 +149,8 @@ impl<'a> Bytes<'a> {
     }
 
     fn addresses(&mut self, size: usize) -> Option<Vec<u64>> {
-        let words = self.take(size)?.chunks_exact(size_of::<u64>());
-        Some(
-            words
-                .filter_map(|word| word.try_into().ok().map(u64::from_ne_bytes))
-                .collect(),
-        )
+        let (words, _) = self.take(size)?.as_chunks();
+        Some(words.iter().copied().map(u64::from_ne_bytes).collect())
     }
 
     fn u8(&mut self) -> Option<u8> {

@@ -27,11 +27,14 @@ pub(super) fn kernel(list: impl BufRead, addresses: &[u64]) -> io::Result<Option
             return true;
         }
         let at = addresses.partition_point(|&address| address < start);
-        if let Some(nearest) = nearest.get_mut(at)
-            && nearest.as_ref().is_none_or(|(other, _)| *other < start)
-        {
-            // The name, and in brackets the kernel's module.
-            *nearest = Some((start, name.replace('\t', " ")));
+        match nearest.get_mut(at) {
+            // The list is mostly in order: most of its lines come here, and allocate nothing.
+            Some(Some((nearest, best))) if *nearest < start => {
+                *nearest = start;
+                name.clone_into(best);
+            }
+            Some(nearest @ None) => *nearest = Some((start, name.to_owned())),
+            _ => {}
         }
         true
     })?;
@@ -42,7 +45,8 @@ pub(super) fn kernel(list: impl BufRead, addresses: &[u64]) -> io::Result<Option
     let mut last: Option<String> = None;
     let named = nearest.into_iter().map(|nearest| {
         if let Some((_, name)) = nearest {
-            last = Some(name);
+            // The name, and in brackets the kernel's module.
+            last = Some(name.replace('\t', " "));
         }
         last.iter().map(|name| function(name)).collect()
     });

@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::mem::size_of;
 
+// The tables are asked several times for each sample. Seeded anew by each process, which is enough against targets:
+// they see neither seed nor hashes, and what they take up is bounded.
+use foldhash::fast::RandomState;
 use indexmap::{Equivalent, IndexSet};
 
 use super::ProcessId;
@@ -167,10 +170,10 @@ pub(super) struct Amount {
 pub(super) struct Counts {
     budget: usize,
     pub(super) used: usize,
-    pub(super) threads: IndexSet<Thread>,
-    pub(super) contexts: IndexSet<Published>,
-    pub(super) stacks: IndexSet<Stack>,
-    pub(super) rows: HashMap<RowKey, Amount>,
+    pub(super) threads: IndexSet<Thread, RandomState>,
+    pub(super) contexts: IndexSet<Published, RandomState>,
+    pub(super) stacks: IndexSet<Stack, RandomState>,
+    pub(super) rows: HashMap<RowKey, Amount, RandomState>,
     pub(super) samples: u64,
     pub(super) with_context: u64,
     pub(super) unreadable: u64,
@@ -183,10 +186,10 @@ impl Counts {
         Self {
             budget,
             used: 0,
-            threads: IndexSet::new(),
-            contexts: IndexSet::new(),
-            stacks: IndexSet::new(),
-            rows: HashMap::new(),
+            threads: IndexSet::default(),
+            contexts: IndexSet::default(),
+            stacks: IndexSet::default(),
+            rows: HashMap::default(),
             samples: 0,
             with_context: 0,
             unreadable: 0,

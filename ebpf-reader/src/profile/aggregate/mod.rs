@@ -10,6 +10,8 @@ mod steering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
+use foldhash::fast::RandomState;
+
 use self::counts::{Counts, Published, StackRef, Thread};
 use self::process::FollowedProcess;
 use self::steering::Steering;
@@ -62,7 +64,7 @@ pub struct Aggregator {
     settings: Settings,
     processes: BTreeMap<ProcessId, FollowedProcess>,
     /// The current program of each process.
-    current: HashMap<u32, ProcessId>,
+    current: HashMap<u32, ProcessId, RandomState>,
     last_process: ProcessId,
     counts: Counts,
     /// The sampler's counters at the end of the last profile.
@@ -81,7 +83,7 @@ impl Aggregator {
         Self {
             settings,
             processes: BTreeMap::new(),
-            current: HashMap::new(),
+            current: HashMap::default(),
             last_process: OTHER_PROCESSES,
             counts: Counts::new(DEFAULT_BUDGET),
             counters: Counters::default(),
