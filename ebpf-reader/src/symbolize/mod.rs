@@ -36,6 +36,9 @@ const PLACES_AT_ONCE: usize = 2048;
 const MAX_PERF_MAP: u64 = 64 << 20;
 const MAX_PERF_MAPS: u64 = 256 << 20;
 
+/// Warnings that are remembered, so that they are not told again.
+const MAX_TOLD: usize = 256;
+
 /// Names places, one profile after another: what was found is remembered, in bounded memory. The profiles have to
 /// come from the same [`crate::profile::Aggregator`], which numbers the files.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct Symbolizer {
     known: Known,
     /// Files that cannot be looked into; they are not tried again.
     failed: HashSet<Source>,
+    /// Warnings that were returned.
+    told: HashSet<String>,
     vdso: Option<File>,
 }
 
@@ -88,13 +93,15 @@ impl Symbolizer {
             lookup: Lookup::new(),
             known: Known::default(),
             failed: HashSet::new(),
+            told: HashSet::new(),
             vdso: None,
         }
     }
 
     /// Names the locations of a profile. What cannot be named stays as file and offset.
     ///
-    /// Returns one warning for each file that could not be looked into, the first time that it is met.
+    /// Returns a warning for each file that could not be looked into, the first time that it is met, and the same
+    /// warning once.
     pub fn symbolize(&mut self, profile: &mut Profile, modules: &Modules) -> Vec<Error> {
         let mut functions = Functions::starting_with(std::mem::take(&mut profile.functions));
         let mut warnings = Vec::new();
@@ -132,10 +139,13 @@ impl Symbolizer {
                 }
                 Err((action, cause)) => {
                     self.failed.insert(source);
-                    warnings.push(Error::Symbolize {
-                        action: format!("{action} {}", name.escape_debug()),
-                        source: cause,
-                    });
+                    let action = format!("{action} {}", name.escape_debug());
+                    if self.is_news(format!("{action}: {cause}")) {
+                        warnings.push(Error::Symbolize {
+                            action,
+                            source: cause,
+                        });
+                    }
                 }
             }
         }
@@ -147,6 +157,14 @@ impl Symbolizer {
         });
         profile.functions = functions.into_list();
         warnings
+    }
+
+    /// Whether this was not told before. A file that is replaced again and again is a new one each time.
+    fn is_news(&mut self, warning: String) -> bool {
+        if self.told.len() >= MAX_TOLD {
+            self.told.clear();
+        }
+        self.told.insert(warning)
     }
 
     /// Looks up offsets in rising order.

@@ -194,3 +194,17 @@ fn a_file_that_is_no_program_is_a_warning_once() {
         )
     );
 }
+
+#[test]
+fn the_same_warning_is_told_once() {
+    let (profile, modules, _file) = profile_of_file(b"not an ELF file");
+    let mut symbolizer = Symbolizer::new();
+    let warnings = symbolizer.symbolize(&mut profile.clone(), &modules);
+    assert_eq!(warnings.len(), 1);
+    // It is gone, and comes again under another number.
+    symbolizer.symbolize(&mut Profile::default(), &Modules::default());
+    assert!(symbolizer.failed.is_empty());
+    let warnings = symbolizer.symbolize(&mut profile.clone(), &modules);
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert!(!symbolizer.failed.is_empty(), "it was looked into");
+}
