@@ -1,42 +1,22 @@
-//! Samples in the kernel: loads the programs of `bpf/reader.bpf.c`, attaches them, drains their ring.
+//! Samples in the kernel: keeps the table of processes of the kernel side, and drains its ring.
 //!
 //! Every CPU that is online at the start has a sampling clock of its own. CPUs that come online later
 //! are not sampled.
 
-use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
+use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::perf_event::{
-    PerfEvent, PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent,
-};
-use aya::programs::{ProgramError, ProgramType, RawTracePoint};
-use aya::sys::{BpfHelper, is_helper_supported};
-use aya::util::{KernelVersion, online_cpus};
-use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use super::off_cpu::Waits;
+use super::programs::{attach, bpf, check_kernel, errno, hash_map, load, take_map};
 use super::wire::Item;
 use super::{frequency, privileges, procfs, target, wire};
 use crate::error::Error;
 use crate::sample::{Counters, Event, Locations, Sampler};
 use crate::sys;
-
-#[cfg(target_arch = "x86_64")]
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/reader.x86_64.bpf.o");
-#[cfg(target_arch = "aarch64")]
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/reader.aarch64.bpf.o");
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-static OBJECT: &[u8] = &[];
-
-/// Inode of the initial pid namespace, fixed in the kernel (PROC_PID_INIT_INO).
-const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
-
-/// Description of the kernel's types, by which the kernel side is fitted to it.
-const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
 
 /// The kernel side does not wake the reader for each sample: it looks by itself this often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -44,22 +24,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// More than the ring holds. A reader that is slower than its targets must not drain for ever: whoever
 /// polls wants to look at the time.
 const MAX_EVENTS_PER_POLL: usize = 1 << 16;
-
-/// Before this version maps are charged to RLIMIT_MEMLOCK.
-const UNCHARGED_MAPS: KernelVersion = KernelVersion::new(5, 11, 0);
-
-/// The oldest kernel with a ring buffer and the program types that are used.
-const OLDEST_KERNEL: KernelVersion = KernelVersion::new(5, 10, 0);
-
-/// Tracepoints on which the table of targets is kept, by the program that does it.
-const LIFE_PROGRAMS: [(&str, &str); 3] = [
-    ("on_fork", "sched_process_fork"),
-    ("on_exec", "sched_process_exec"),
-    ("on_exit", "sched_process_exit"),
-];
-
-/// Size of a thread's stack in the kernel: four pages of 4 KiB, or one of 64.
-const KERNEL_STACK_SIZE: u32 = 16384;
 
 /// More often than this the ring is not drained for one look at it: it does not hold more.
 const MAX_DRAINS: usize = 16;
@@ -182,14 +146,7 @@ impl EbpfSampler {
             PerCpuArray::try_from(counters).map_err(|error| bpf("open the counters", error))?;
         let ring = take_map(&mut programs, "ring")?;
         let ring = RingBuf::try_from(ring).map_err(|error| bpf("map the ring buffer", error))?;
-        // The table is kept before the first sample is taken.
-        for (program, tracepoint) in LIFE_PROGRAMS {
-            attach_to_tracepoint(&mut programs, program, tracepoint)?;
-        }
-        if options.off_cpu {
-            attach_to_tracepoint(&mut programs, "on_switch", "sched_switch")?;
-        }
-        attach_to_clocks(&mut programs, "sample_cpu", options.frequency_hz)?;
+        attach(&mut programs, options)?;
 
         Ok(Self {
             _programs: programs,
@@ -355,177 +312,4 @@ impl Sampler for EbpfSampler {
     fn period_ns(&self) -> u64 {
         self.period_ns
     }
-}
-
-fn check_kernel() -> Result<(), Error> {
-    let unsupported = |why: String| Error::Unsupported {
-        what: "sampling with eBPF".to_owned(),
-        why: format!("{why}; sample with --ptrace"),
-    };
-    if OBJECT.is_empty() {
-        return Err(unsupported(
-            "the kernel side exists for x86-64 and aarch64".to_owned(),
-        ));
-    }
-    let Ok(version) = KernelVersion::current() else {
-        return Ok(());
-    };
-    if version < OLDEST_KERNEL {
-        return Err(unsupported("it needs Linux 5.10 or later".to_owned()));
-    }
-    if version < UNCHARGED_MAPS {
-        // If it fails, the maps may still fit; if they do not, the error says what to do.
-        let _ = sys::lift_locked_memory_limit();
-    }
-    Ok(())
-}
-
-fn load(options: &Options) -> Result<Ebpf, Error> {
-    // The loader reads it, and only says that there is none when it is needed.
-    fs::File::open(KERNEL_TYPES).map_err(|error| Error::Unsupported {
-        what: "sampling with eBPF".to_owned(),
-        why: format!(
-            "{KERNEL_TYPES} cannot be read ({error}): the kernel needs CONFIG_DEBUG_INFO_BTF"
-        ),
-    })?;
-    let namespace = fs::metadata("/proc/self/ns/pid")
-        .map_err(|error| Error::io("look at /proc/self/ns/pid", error))?
-        .ino();
-    // Inode numbers of namespaces have 32 bits.
-    let inode = namespace as u32;
-    let initial = u32::from(namespace == INITIAL_PID_NAMESPACE);
-    let (everything, kernel_stacks) = (
-        u32::from(options.everything),
-        u32::from(options.kernel_stacks),
-    );
-    let reader = std::process::id();
-    // As an upstream number or by a distribution's own doing.
-    let has_registers = u32::from(
-        is_helper_supported(ProgramType::PerfEvent, BpfHelper::BPF_FUNC_task_pt_regs)
-            .unwrap_or(false),
-    );
-    let page_size = u32::try_from(rustix::param::page_size()).unwrap_or(0);
-    let kernel_stack_size = KERNEL_STACK_SIZE.max(page_size);
-    let mut loader = EbpfLoader::new();
-    if !options.everything {
-        // Not used: it need not take room.
-        loader.map_max_entries("told", 1);
-    }
-    loader
-        .override_global("EVERYTHING", &everything, true)
-        .override_global("KERNEL_STACKS", &kernel_stacks, true)
-        .override_global("READER_PID", &reader, true)
-        .override_global("HAS_TASK_PT_REGS", &has_registers, true)
-        .override_global("KERNEL_STACK_SIZE", &kernel_stack_size, true)
-        .override_global("READER_PID_NAMESPACE", &inode, true)
-        .override_global("READER_IN_INITIAL_NAMESPACE", &initial, true)
-        .load(OBJECT)
-        .map_err(|error| {
-            match errno(&error).and_then(|cause| privileges::refused("load eBPF programs", cause)) {
-                Some(refused) => refused,
-                None => bpf::<EbpfError>("load the eBPF object", error),
-            }
-        })
-}
-
-fn take_map(programs: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Error> {
-    programs.take_map(name).ok_or_else(|| {
-        bpf::<io::Error>(
-            format!("find the map {name}"),
-            io::ErrorKind::NotFound.into(),
-        )
-    })
-}
-
-fn hash_map<V: aya::Pod>(
-    programs: &mut Ebpf,
-    name: &str,
-) -> Result<HashMap<MapData, u32, V>, Error> {
-    HashMap::try_from(take_map(programs, name)?)
-        .map_err(|error| bpf(format!("open the map {name}"), error))
-}
-
-fn attach_to_tracepoint(programs: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), Error> {
-    let program: &mut RawTracePoint = program(programs, name)?;
-    program
-        .load()
-        .map_err(|error| program_error("load", name, error))?;
-    program
-        .attach(tracepoint)
-        .map_err(|error| program_error("attach", name, error))?;
-    Ok(())
-}
-
-fn attach_to_clocks(programs: &mut Ebpf, name: &str, frequency_hz: u64) -> Result<(), Error> {
-    let program: &mut PerfEvent = program(programs, name)?;
-    program
-        .load()
-        .map_err(|error| program_error("load", name, error))?;
-    let cpus = online_cpus().map_err(|(file, error)| Error::io(format!("read {file}"), error))?;
-    for cpu in cpus {
-        program
-            .attach(
-                PerfEventConfig::Software(SoftwareEvent::CpuClock),
-                PerfEventScope::AllProcessesOneCpu { cpu },
-                SamplePolicy::Frequency(frequency_hz),
-                false,
-            )
-            .map_err(|error| program_error("attach", name, error))?;
-    }
-    Ok(())
-}
-
-fn program<'a, P>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Error>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
-{
-    programs
-        .program_mut(name)
-        .ok_or(ProgramError::UnexpectedProgramType)
-        .and_then(TryInto::try_into)
-        .map_err(|error| bpf(format!("find the program {name}"), error))
-}
-
-fn program_error(verb: &str, name: &str, error: ProgramError) -> Error {
-    let action = format!("{verb} the eBPF program {name}");
-    if let Some(refused) = errno(&error).and_then(|cause| privileges::refused(&action, cause)) {
-        return refused;
-    }
-    match error {
-        // The verifier's log has thousands of lines; its conclusion is at the end.
-        ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        } => {
-            let log = verifier_log.to_string();
-            let conclusion = log
-                .lines()
-                .rfind(|line| !line.starts_with("processed ") && !line.trim().is_empty())
-                .unwrap_or("no verifier log");
-            bpf::<io::Error>(format!("{action} ({conclusion})"), io_error)
-        }
-        error => bpf(action, error),
-    }
-}
-
-fn bpf<E>(action: impl Into<String>, error: E) -> Error
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    Error::Bpf {
-        action: action.into(),
-        source: Box::new(error),
-    }
-}
-
-/// The error of the system call that is at the root of an error.
-fn errno<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error);
-        }
-        cause = error.source();
-    }
-    None
 }

@@ -12,6 +12,7 @@ mod frequency;
 mod off_cpu;
 mod privileges;
 pub(crate) mod procfs;
+mod programs;
 pub mod ptrace;
 mod queue;
 mod target;
