@@ -1,5 +1,6 @@
 use std::process::{Child, Command, Stdio};
 
+use super::asleep::Asleep;
 use super::*;
 
 /// A program that does nothing, ended with the test.
