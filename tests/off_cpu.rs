@@ -28,8 +28,8 @@ const READY: &str = "the service serves";
 const WAITED: &str = "waited ";
 /// Requests that sleep, and as many that wait for a lock.
 const REQUESTS: u32 = 4;
-/// Blocking calls of each.
-const CALLS: u32 = 12;
+/// Blocking calls of each: so many that one of which the kernel does not tell the end hardly counts.
+const CALLS: u32 = 40;
 
 /// What a thread did not run of a time.
 struct Account {
@@ -81,8 +81,8 @@ fn serve() {
     };
     thread::scope(|scope| {
         for number in 1..=REQUESTS {
-            // 120 to 480 ms in all.
-            let nap = Duration::from_millis(10) * number;
+            // 160 to 640 ms in all.
+            let nap = Duration::from_millis(4) * number;
             let request = &request;
             scope.spawn(move || request("/sleep", &|_| thread::sleep(nap)));
         }
@@ -92,7 +92,7 @@ fn serve() {
             scope.spawn(move || {
                 request("/lock", &|_| {
                     let _turn = lock.lock().unwrap();
-                    thread::sleep(Duration::from_millis(2) * number);
+                    thread::sleep(Duration::from_millis(1) * number);
                 });
             });
         }
