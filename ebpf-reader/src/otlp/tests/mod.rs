@@ -1,3 +1,5 @@
+mod mutations;
+mod parts;
 mod receivers;
 mod rules;
 
@@ -165,10 +167,10 @@ fn what_is_not_written_by_the_indices_is_lost_without_a_panic() {
 #[test]
 fn each_rule_refuses_what_breaks_it() {
     for (rule, _) in rules::RULES {
-        let examples = rules::MUTATIONS.iter().filter(|(name, _)| name == rule);
+        let examples = mutations::MUTATIONS.iter().filter(|(name, _)| name == rule);
         assert!(examples.count() > 0, "no example breaks: {rule}");
     }
-    for (index, (rule, mutate)) in rules::MUTATIONS.iter().enumerate() {
+    for (index, (rule, mutate)) in mutations::MUTATIONS.iter().enumerate() {
         let mut data = encode(&with_off_cpu(), &Filter::all(), LabelStyle::Otel);
         mutate(&mut data);
         let broken = rules::broken(&data);
