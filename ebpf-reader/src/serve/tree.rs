@@ -6,12 +6,13 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
 use super::ring::Window;
+use crate::flame;
 use crate::flame::tree::{self, Options, ROOT};
 use crate::profile::Filter;
 
 /// What is put together. The page makes every name fit to be shown, and shows times off the CPU apart.
 const OPTIONS: Options = Options {
-    process: |process| process.name.clone(),
+    process: flame::root,
     name: str::to_owned,
     waits: false,
     depth: 254,
@@ -158,7 +159,7 @@ mod tests {
             let mut found = Vec::new();
             folded(&json["root"], &json["names"], "", &mut found);
             found.sort();
-            let mut expected: Vec<(String, u64)> = crate::flame::folded(&profile, &filter)
+            let mut expected: Vec<(String, u64)> = flame::folded(&profile, &filter)
                 .into_iter()
                 .map(|(stack, samples)| (format!(";all;{stack}"), samples * profile.period_ns * 2))
                 .collect();
