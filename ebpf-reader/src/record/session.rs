@@ -17,7 +17,7 @@ use crate::sample::{Counters, Event, Sampler};
 use crate::symbolize::Symbolizer;
 
 /// Longest wait for an event: how fast a request to stop is seen.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(50);
 /// Pause between two looks at which processes are still there, in case the event of an exit was lost.
 const CENSUS: Duration = Duration::from_millis(500);
 /// How often a program that was just executed is looked at before it is given up.
