@@ -15,8 +15,9 @@ use crate::service::{Findings, trace_id};
 /// Per CPU; the reader keeps up without optimization.
 const FREQUENCY_HZ: u64 = 4999;
 
-/// How long is recorded at least.
-const TIME: Duration = Duration::from_secs(5);
+/// How long is recorded at least. Nearly every sample has a context of its own: the reader has room for those of some
+/// five seconds.
+const TIME: Duration = Duration::from_secs(3);
 /// How long is recorded at most, where the machine has more to do; what there is by then may do.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Samples with a trace id that are enough.
@@ -47,6 +48,8 @@ pub(crate) struct Recorded {
 pub(crate) struct Seen {
     unreadable: u64,
     lost: u64,
+    /// Samples for whose contexts the reader had no room: they show none.
+    merged: u64,
     /// Samples in the handler or a body.
     handler: u64,
     /// Those of them without a trace id.
@@ -63,6 +66,7 @@ impl Recorded {
     #[track_caller]
     pub(crate) fn assert_each_request_has_its_own_id(&self) {
         let Self { seen, inside } = self;
+        assert_eq!(seen.merged, 0, "{self:?}");
         assert_eq!(seen.others, 0, "{self:?}");
         assert_eq!(seen.nothing, 0, "{self:?}");
         assert_eq!(seen.unreadable, 0, "{self:?}");
@@ -123,6 +127,7 @@ impl Seen {
         let mut seen = Self {
             unreadable: profile.unreadable,
             lost: profile.lost,
+            merged: profile.merged,
             ..Self::default()
         };
         for row in &profile.rows {
