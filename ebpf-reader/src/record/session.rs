@@ -203,10 +203,19 @@ impl Session<'_> {
             if let Err(error) = self.poll(remaining.map_or(TICK, |remaining| remaining.min(TICK))) {
                 return End::Failed(error);
             }
-            self.locate_new_programs();
-            self.look_again();
+            // A process with very many mappings may hold up each of these. Two in a row would be more than the ring
+            // has room for.
+            let steps: [fn(&mut Self); 3] =
+                [Self::locate_new_programs, Self::look_again, |session| {
+                    session.aggregator.tick(Instant::now());
+                }];
+            for step in steps {
+                step(self);
+                if let Err(error) = self.poll(Duration::ZERO) {
+                    return End::Failed(error);
+                }
+            }
             let now = Instant::now();
-            self.aggregator.tick(now);
             if now >= next_census {
                 next_census = now + CENSUS;
                 self.census();

@@ -50,25 +50,19 @@ fn check(recorded: &Recorded) {
         rounds.len()
     );
     let whole = &rounds[1..rounds.len() - 1];
-    // About fifty samples each: where the thread is scheduled in and out all the time, some more or fewer. A reader
-    // that was held up has lost some, and says so.
-    let (mut samples, mut seconds, mut missing) = (0, 0.0, 0.0);
+    // About fifty samples each: where the thread is scheduled in and out all the time, some more or fewer.
+    let (mut samples, mut seconds) = (0, 0.0);
     for round in whole {
         samples += round.samples;
         seconds += round.cpu.as_secs_f64();
-        let due = round.cpu.as_secs_f64() * FREQUENCY_HZ;
-        let rate = f64::from(round.samples) / due;
-        assert!(rate < 1.4, "{rate} in {round:?}; {}", recorded.table);
-        if rate < 0.6 {
-            missing += due - f64::from(round.samples);
-        }
+        let rate = round.samples as f64 / round.cpu.as_secs_f64() / FREQUENCY_HZ;
+        assert!(
+            (0.6..1.4).contains(&rate),
+            "{rate} in {round:?}; {} samples, {}",
+            samples,
+            recorded.last_line()
+        );
     }
-    let lost = recorded.lost();
-    assert!(
-        missing <= lost as f64,
-        "{missing} samples are missing, {lost} are said to be lost; {}",
-        recorded.table
-    );
     let rate = f64::from(samples) / seconds / FREQUENCY_HZ;
     assert!(
         (0.95..1.05).contains(&rate),

@@ -320,18 +320,14 @@ impl Recorded {
         }
     }
 
+    /// What the table counts: lost samples, too.
+    pub(crate) fn last_line(&self) -> &str {
+        self.table.lines().last().unwrap_or_default()
+    }
+
     /// Samples that were unreadable, by the table's last line.
     pub(crate) fn unreadable(&self) -> u64 {
-        self.counted(" unreadable")
-    }
-
-    /// Samples that were lost, by the table's last line.
-    pub(crate) fn lost(&self) -> u64 {
-        self.counted(" lost")
-    }
-
-    fn counted(&self, what: &str) -> u64 {
-        let (before, _) = self.table.rsplit_once(what).unwrap();
+        let (before, _) = self.table.rsplit_once(" unreadable").unwrap();
         let (_, number) = before.rsplit_once(' ').unwrap();
         number.parse().unwrap()
     }
