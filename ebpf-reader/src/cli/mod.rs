@@ -4,6 +4,7 @@ mod check;
 mod diff;
 mod printing;
 mod record;
+mod sampling;
 mod selection;
 #[cfg(feature = "serve")]
 mod serve;

@@ -13,12 +13,13 @@ use ebpf_reader::Error;
 use ebpf_reader::label_style::LabelStyle;
 use ebpf_reader::output::{self, Format, Output};
 use ebpf_reader::profile::{By, Profile};
-use ebpf_reader::record::{self, Backend, DEFAULT_FREQUENCY_HZ, End, Options, Progress, Recording};
+use ebpf_reader::record::{self, Backend, End, Options, Progress, Recording};
 use ebpf_reader::report::{self, Coverage, Table};
 use ebpf_reader::unwind::Unwinding;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::printing::{print, readers_may_leave};
+use super::sampling::Sampling;
 use super::selection::Selection;
 use crate::message::tell;
 
@@ -28,25 +29,8 @@ pub(super) const INTERRUPTED: i32 = 130;
 /// What to record and how.
 #[derive(Args, Debug)]
 pub(crate) struct Record {
-    /// Process to follow; may be given more than once
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
-    pids: Vec<u32>,
-
-    /// Sample every process of the machine
-    #[arg(short, long, conflicts_with = "ptrace")]
-    all: bool,
-
-    /// Follow the processes of a control group: its path, or its name under /sys/fs/cgroup
-    #[arg(long, value_name = "PATH")]
-    cgroup: Option<PathBuf>,
-
-    /// Also count the time in which threads wait or lack a CPU; time in .await belongs to no thread
-    #[arg(long, conflicts_with = "ptrace")]
-    off_cpu: bool,
-
-    /// Samples per second and CPU
-    #[arg(long = "freq", short = 'F', value_name = "HZ", default_value_t = DEFAULT_FREQUENCY_HZ)]
-    frequency_hz: u64,
+    #[command(flatten)]
+    sampling: Sampling,
 
     /// Stop after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = super::seconds)]
@@ -151,8 +135,7 @@ impl Record {
         if let End::Failed(error) = recording.end {
             return Err(error.into());
         }
-        let need_none = self.all || self.cgroup.is_some();
-        if !recording.found_symbols && !need_none {
+        if !recording.found_symbols && !self.sampling.needs_no_symbols() {
             bail!(Error::NoSymbols {
                 program: "the command".to_owned(),
             });
@@ -204,9 +187,10 @@ impl Record {
 
     /// The options of the recording.
     fn options(&self, symbols: bool) -> Options {
-        let mut options = Options::new()
+        let mut options = self
+            .sampling
+            .options()
             .command(self.command.iter().cloned())
-            .frequency_hz(self.frequency_hz)
             .backend(if self.ptrace {
                 Backend::Ptrace
             } else {
@@ -214,10 +198,6 @@ impl Record {
             })
             .unwinding(self.unwind.into())
             .symbols(symbols);
-        options.pids.clone_from(&self.pids);
-        options.everything = self.all;
-        options.cgroup.clone_from(&self.cgroup);
-        options.off_cpu = self.off_cpu;
         options.duration = self.duration;
         options
     }

@@ -3,7 +3,6 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,10 +11,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ebpf_reader::profile::By;
-use ebpf_reader::record::{self, Backend, DEFAULT_FREQUENCY_HZ};
+use ebpf_reader::record::Backend;
 use ebpf_reader::top::{self, Options};
 
 use super::record::{INTERRUPTED, Unwind};
+use super::sampling::Sampling;
 use crate::message::tell;
 
 /// How long the view, and a command that was started, may take to end.
@@ -24,25 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// What to show and how.
 #[derive(Args, Debug)]
 pub(crate) struct Top {
-    /// Process to follow, with its children; may be given more than once
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
-    pids: Vec<u32>,
-
-    /// Sample every process of the machine
-    #[arg(short, long, conflicts_with = "ptrace")]
-    all: bool,
-
-    /// Follow the processes of a control group: its path, or its name under /sys/fs/cgroup
-    #[arg(long, value_name = "PATH")]
-    cgroup: Option<PathBuf>,
-
-    /// Also count the time in which threads wait or lack a CPU; time in .await belongs to no thread
-    #[arg(long, conflicts_with = "ptrace")]
-    off_cpu: bool,
-
-    /// Samples per second and CPU
-    #[arg(long = "freq", short = 'F', value_name = "HZ", default_value_t = DEFAULT_FREQUENCY_HZ)]
-    frequency_hz: u64,
+    #[command(flatten)]
+    sampling: Sampling,
 
     /// What rows are: trace, span, span-name, process, service, or the name of an attribute or label
     #[arg(long, value_name = "NAME", default_value = "trace")]
@@ -82,14 +65,11 @@ impl Top {
     }
 
     fn options(&self) -> Options {
-        let mut recording = record::Options::new()
+        let mut recording = self
+            .sampling
+            .options()
             .command(self.command.iter().cloned())
-            .frequency_hz(self.frequency_hz)
-            .unwinding(self.unwind.into())
-            .everything(self.all)
-            .off_cpu(self.off_cpu);
-        recording.pids.clone_from(&self.pids);
-        recording.cgroup.clone_from(&self.cgroup);
+            .unwinding(self.unwind.into());
         if self.ptrace {
             recording = recording.backend(Backend::Ptrace);
         }
