@@ -25,7 +25,11 @@ struct draft {
 	volatile u64 labels;
 	volatile u64 published; /* the pointer that was found last */
 	volatile u64 word;      /* what was read last on the way to it */
+	volatile u64 piece;     /* where the piece of stack begins that lies behind the draft */
+	volatile u64 last;      /* the last offset in it at which a frame may begin */
 	volatile u64 copied;    /* bytes of the stack that follow `end` */
+	volatile u64 limit;     /* how many there may be */
+	struct user_registers entry;
 	u8 bytes[DRAFT_SIZE + MAX_COPY + STACK_PAGE];
 };
 

@@ -109,6 +109,9 @@ struct user_registers {
 #define FRAME(registers) (registers)->bp
 /* The privilege level in the code segment's selector. */
 #define IN_USER_MODE(registers) (((registers)->cs & 3) != 0)
+/* The selector of 64-bit code in user space, also under Xen. */
+#define HAS_KERNEL_WORDS(registers) (((registers)->cs & 0xff) == 0x33)
+#define FOLLOW_FRAMES 1
 #elif defined(__TARGET_ARCH_arm64)
 struct thread_struct {
 	struct {
@@ -125,6 +128,10 @@ struct user_registers {
 #define LINK(registers) (registers)->regs[30]
 /* Exception level 0. */
 #define IN_USER_MODE(registers) (((registers)->pstate & 0xf) == 0)
+/* Bit 4 says that it is 32-bit code. */
+#define HAS_KERNEL_WORDS(registers) (((registers)->pstate & 0x10) == 0)
+/* Left to the kernel, which takes signatures out of return addresses. It knows a last frame pointer here. */
+#define FOLLOW_FRAMES 0
 #else
 #error "define __TARGET_ARCH_x86 or __TARGET_ARCH_arm64"
 #endif

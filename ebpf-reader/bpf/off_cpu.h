@@ -73,7 +73,7 @@ INLINE void switch_out(void *context, struct task_struct *task, int preempted, u
 	struct target *target;
 	struct sample *sample;
 	struct draft *draft;
-	int copies;
+	enum user_space space;
 
 	if (!pid)
 		return;
@@ -94,12 +94,12 @@ INLINE void switch_out(void *context, struct task_struct *task, int preempted, u
 	sample->blocked = !preempted && is_asleep(task);
 	if (KERNEL_STACKS)
 		sample->kernel_stack_size = append_addresses(context, draft, OWN_FRAMES);
-	copies = is_copied(pid);
-	if (!copies)
-		sample->user_stack_size = append_addresses(context, draft, BPF_F_USER_STACK);
+	space = read_entry_registers(draft, task);
+	if (space != USER_NONE)
+		take_user_stack(context, draft, space, pid);
 	read_contexts(draft, target, task);
-	if (copies && read_entry_registers(&sample->registers, task))
-		copy_stack(draft);
+	if (draft->flags & HAS_COPY)
+		copy_stack(draft, task);
 	send(draft, task, waiting);
 }
 

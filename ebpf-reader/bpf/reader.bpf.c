@@ -31,8 +31,8 @@ int sample_cpu(struct user_registers *interrupted)
 	struct target *target;
 	struct sample *sample;
 	struct draft *draft;
+	enum user_space space;
 	u64 waiting;
-	int copies;
 
 	/* The idle task. */
 	if (!pid)
@@ -62,24 +62,17 @@ int sample_cpu(struct user_registers *interrupted)
 	sample = (struct sample *)draft->bytes;
 	if (KERNEL_STACKS && !IN_USER_MODE(interrupted))
 		sample->kernel_stack_size = append_addresses(interrupted, draft, 0);
-	copies = is_copied(pid);
-	if (!copies)
-		sample->user_stack_size = append_addresses(interrupted, draft, BPF_F_USER_STACK);
+	/* The context's fields can only be read directly. */
+	if (IN_USER_MODE(interrupted))
+		space = keep_registers(draft, interrupted);
+	else
+		space = read_entry_registers(draft, task);
+	if (space != USER_NONE)
+		take_user_stack(interrupted, draft, space, pid);
 	if (target)
 		read_contexts(draft, target, task);
-	/* The context's fields can only be read directly. */
-	if (copies && IN_USER_MODE(interrupted)) {
-		sample->registers.instruction = INSTRUCTION(interrupted);
-		sample->registers.stack = interrupted->sp;
-		sample->registers.frame = FRAME(interrupted);
-#ifdef LINK
-		sample->registers.link = LINK(interrupted);
-#endif
-	} else if (copies) {
-		copies = read_entry_registers(&sample->registers, task);
-	}
-	if (copies)
-		copy_stack(draft);
+	if (draft->flags & HAS_COPY)
+		copy_stack(draft, task);
 	send(draft, task, waiting);
 	return 0;
 }

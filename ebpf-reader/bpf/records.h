@@ -88,7 +88,7 @@ struct sample {
 	u8 blocked; /* KIND_SWITCH_OUT only: it went to sleep */
 	u8 unused;
 	u8 record[RECORD_HEADER_SIZE]; /* the thread context's header as it was read */
-	struct registers registers;    /* zero without a copy of the stack */
+	struct registers registers;    /* zero for threads of the kernel */
 };
 
 struct label_sizes {

@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Stacks of a thread: of the kernel and of user space by the kernel's own unwinder, which follows frame
- * pointers in user space; and a copy of the user stack, with the registers to unwind it from.
+ * Stacks of a thread: of the kernel by the kernel's own unwinder; of user space by frame pointers, or as a
+ * copy with the registers to unwind it from.
  */
 #ifndef STACK_H
 #define STACK_H
 
 #include "draft.h"
+
+/* No frame lies below: the kernel keeps the lowest addresses free (vm.mmap_min_addr). */
+#define LOWEST_FRAME 65536
+/* The caller's frame pointer and the return address. */
+#define FRAME_RECORD 16
+/* Stack that is read at once. */
+#define STACK_PIECE 1024
 
 /* Appends a stack's addresses to the draft; the number of bytes. */
 INLINE u32 append_addresses(void *context, struct draft *draft, u64 flags)
@@ -20,60 +27,137 @@ INLINE u32 append_addresses(void *context, struct draft *draft, u64 flags)
 	return size;
 }
 
-/* Reads the registers with which a thread entered the kernel; false if it has no user space. */
-INLINE int read_entry_registers(struct registers *registers, struct task_struct *task)
+/* Whose instructions a thread runs in user space. */
+enum user_space {
+	USER_NONE,  /* a thread of the kernel */
+	USER_WORDS, /* of the kernel's own word size */
+	USER_OTHER, /* a 32-bit program */
+};
+
+/* Keeps the registers that a stack is found from. */
+INLINE enum user_space keep_registers(struct draft *draft, const struct user_registers *user)
 {
-	const struct user_registers *entry;
+	struct sample *sample = (struct sample *)draft->bytes;
+
+	sample->registers.instruction = INSTRUCTION(user);
+	sample->registers.stack = user->sp;
+	sample->registers.frame = FRAME(user);
+#ifdef LINK
+	sample->registers.link = LINK(user);
+#endif
+	return HAS_KERNEL_WORDS(user) ? USER_WORDS : USER_OTHER;
+}
+
+/* The registers with which a thread entered the kernel. */
+INLINE enum user_space read_entry_registers(struct draft *draft, struct task_struct *task)
+{
 	struct mm_struct *memory = 0;
-	void *stack = 0;
+	const void *entry = 0;
 
 	if (!READ_KERNEL(memory, task->mm) || !memory)
-		return 0;
+		return USER_NONE;
 	if (HAS_TASK_PT_REGS) {
 		entry = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	} else {
 		/* They lie at the top of the thread's kernel stack. */
-		if (!READ_KERNEL(stack, task->stack))
-			return 0;
-		entry = stack + KERNEL_STACK_SIZE - __builtin_preserve_type_info(*(struct pt_regs *)0, TYPE_SIZE);
+		if (!READ_KERNEL(entry, task->stack))
+			return USER_NONE;
+		entry += KERNEL_STACK_SIZE - __builtin_preserve_type_info(*(struct pt_regs *)0, TYPE_SIZE);
 	}
-#ifdef LINK
-	READ_KERNEL(registers->link, LINK(entry));
-#endif
-	return READ_KERNEL(registers->instruction, INSTRUCTION(entry)) && READ_KERNEL(registers->stack, entry->sp) &&
-	       READ_KERNEL(registers->frame, FRAME(entry));
+	if (bpf_probe_read_kernel(&draft->entry, sizeof(draft->entry), entry))
+		return USER_NONE;
+	return keep_registers(draft, &draft->entry);
+}
+
+/*
+ * Follows frame pointers as the kernel does, in a copy of the stack that is read piece by piece.
+ *
+ * The kernel reads frame by frame until an address is bad, which is how nearly every stack ends: a page
+ * fault, in a virtual machine the greater part of a sample's cost. This ends at a frame pointer that
+ * cannot be one.
+ */
+INLINE void follow_frames(struct draft *draft)
+{
+	struct registers *registers = &((struct sample *)draft->bytes)->registers;
+	u64 start = draft->end & DRAFT_MASK, address = registers->instruction, frame = registers->frame;
+	u64 *addresses = __builtin_assume_aligned(&draft->bytes[start], 8);
+	u8 *piece = &draft->bytes[DRAFT_SIZE];
+
+	draft->piece = draft->last = 0;
+	for (u32 i = 0; i < MAX_FRAMES; i++) {
+		u64 offset;
+
+		addresses[i] = address;
+		draft->end = start + (i + 1) * sizeof(address);
+		if (frame < LOWEST_FRAME || (frame & 7))
+			break;
+		if (frame - draft->piece > draft->last) {
+			draft->piece = frame;
+			draft->last = STACK_PIECE - FRAME_RECORD;
+			if (bpf_probe_read_user(piece, STACK_PIECE, (void *)frame)) {
+				/* Only what lies beyond the frame may be missing. */
+				draft->last = 0;
+				if ((frame & (STACK_PAGE - 1)) <= STACK_PAGE - STACK_PIECE ||
+				    bpf_probe_read_user(piece, FRAME_RECORD, (void *)frame))
+					break;
+			}
+		}
+		/* Computed anew, so that the verifier sees one state after all ways to here. */
+		offset = frame - draft->piece;
+		OPAQUE(offset);
+		offset &= STACK_PIECE - 1;
+		frame = *(u64 *)(piece + offset);
+		address = *(u64 *)(piece + offset + sizeof(frame));
+		if (!address)
+			break;
+	}
+}
+
+/* Appends the addresses of the user stack to the draft, which has the registers; or marks it for a copy of the stack. */
+INLINE void take_user_stack(void *context, struct draft *draft, enum user_space space, u32 pid)
+{
+	struct sample *sample = (struct sample *)draft->bytes;
+	u64 start = draft->end;
+
+	if (bpf_map_lookup_elem(&copied, &pid)) {
+		draft->flags |= HAS_COPY;
+		return;
+	}
+	if (FOLLOW_FRAMES && space == USER_WORDS)
+		follow_frames(draft);
+	else
+		append_addresses(context, draft, BPF_F_USER_STACK);
+	sample->user_stack_size = draft->end - start;
 }
 
 /* Copies the stack from the stack pointer up behind what the draft holds. */
-INLINE void copy_stack(struct draft *draft)
+INLINE void copy_stack(struct draft *draft, struct task_struct *task)
 {
 	struct sample *sample = (struct sample *)draft->bytes;
-	u64 end = draft->end & DRAFT_MASK;
+	u64 end = draft->end & DRAFT_MASK, limit = MAX_COPY, thread_pointer = 0;
 
-	draft->flags |= HAS_COPY;
+	/* A thread's own block lies above its stack, mostly in the same mapping. There is no stack beyond. */
+	if (READ_KERNEL(thread_pointer, THREAD_POINTER(task)) && thread_pointer - sample->registers.stack < limit)
+		limit = thread_pointer - sample->registers.stack;
+	draft->limit = limit;
 	for (u32 i = 0; i < MAX_COPY / STACK_PAGE + 1; i++) {
-		u64 copied = draft->copied, from, size;
+		u64 copied = draft->copied, from, size, left;
 
 		OPAQUE(copied);
 		if (copied >= MAX_COPY)
 			break;
 		from = sample->registers.stack + copied;
 		size = STACK_PAGE - (from & (STACK_PAGE - 1));
-		if (copied + size > MAX_COPY)
-			size = MAX_COPY - copied;
+		left = draft->limit - copied;
+		if (size > left)
+			size = left;
 		OPAQUE(size);
-		if (size > STACK_PAGE)
+		if (size == 0 || size > STACK_PAGE)
 			break;
 		if (bpf_probe_read_user(&draft->bytes[end + copied], size, (void *)from))
 			break;
 		draft->copied = copied + size;
 	}
-}
-
-/* Whether the stacks of a process are copied. */
-INLINE int is_copied(u32 pid)
-{
-	return bpf_map_lookup_elem(&copied, &pid) != 0;
 }
 
 #endif

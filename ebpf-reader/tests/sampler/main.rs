@@ -6,6 +6,7 @@ mod collect;
 mod contexts;
 mod cpu_time;
 mod everything;
+mod frames;
 mod life;
 mod namespaces;
 mod places;

@@ -1,8 +1,9 @@
 //! Starts targets and talks to them.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use ebpf_reader::sample::{Libc, Locations, Place};
@@ -118,6 +119,14 @@ impl Target {
         self.end();
         let status = self.child.wait().expect("the target ends");
         assert!(status.success(), "the target came to harm: {status}");
+    }
+
+    /// A word of the target's memory.
+    pub(crate) fn word(&self, address: u64) -> Option<u64> {
+        let memory = File::open(format!("/proc/{}/mem", self.pid())).ok()?;
+        let mut word = [0; 8];
+        memory.read_exact_at(&mut word, address).ok()?;
+        Some(u64::from_ne_bytes(word))
     }
 
     pub(crate) fn cpu_ns(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! The processes that are sampled: this very test binary, started again.
 
+pub(crate) mod frames;
 mod publish;
 pub(crate) mod stacks;
 pub(crate) mod vectors;
@@ -157,6 +158,7 @@ pub(crate) fn run(kind: &str) -> ! {
             }
             println!("\ndone");
         }
+        "frames" => frames::run(),
         "stacks" => stacks::run(),
         "wild-stacks" => stacks::run_wild(),
         "vectors" => vectors::run(),
