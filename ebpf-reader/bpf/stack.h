@@ -92,15 +92,17 @@ INLINE void follow_frames(struct draft *draft)
 		if (frame < LOWEST_FRAME || (frame & 7))
 			break;
 		if (frame - draft->piece > draft->last) {
+			/* Not beyond the page: the next one may be missing. */
+			u64 size = STACK_PAGE - (frame & (STACK_PAGE - 1));
+
+			if (size > STACK_PIECE)
+				size = STACK_PIECE;
+			if (size < FRAME_RECORD)
+				size = FRAME_RECORD;
 			draft->piece = frame;
-			draft->last = STACK_PIECE - FRAME_RECORD;
-			if (bpf_probe_read_user(piece, STACK_PIECE, (void *)frame)) {
-				/* Only what lies beyond the frame may be missing. */
-				draft->last = 0;
-				if ((frame & (STACK_PAGE - 1)) <= STACK_PAGE - STACK_PIECE ||
-				    bpf_probe_read_user(piece, FRAME_RECORD, (void *)frame))
-					break;
-			}
+			draft->last = size - FRAME_RECORD;
+			if (bpf_probe_read_user(piece, size, (void *)frame))
+				break;
 		}
 		/* Computed anew, so that the verifier sees one state after all ways to here. */
 		offset = frame - draft->piece;
@@ -113,7 +115,7 @@ INLINE void follow_frames(struct draft *draft)
 	}
 }
 
-/* Appends the addresses of the user stack to the draft, which has the registers; or marks it for a copy of the stack. */
+/* Appends the user stack's addresses to the draft, which has the registers; or marks it for a copy. */
 INLINE void take_user_stack(void *context, struct draft *draft, enum user_space space, u32 pid)
 {
 	struct sample *sample = (struct sample *)draft->bytes;
