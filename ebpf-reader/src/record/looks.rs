@@ -77,6 +77,12 @@ impl Looks {
         look.next = now + SHORTEST;
     }
 
+    /// How long until it is a process's turn.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let next = self.looks.values().map(|look| look.next).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
     /// Looks at those of the followed processes whose turn it is: where they keep their pointers, if the sampler
     /// was told otherwise or nothing. Warns where not all places fit.
     pub(super) fn news(
@@ -149,7 +155,9 @@ mod tests {
         let pid = std::process::id();
         let followed = HashSet::from([pid]);
         let mut looks = Looks::default();
+        assert_eq!(looks.pause(), None);
         assert_eq!(all(&mut looks, &followed), [], "it is not its turn yet");
+        assert!(looks.pause().is_some_and(|pause| pause <= SHORTEST));
         let [(found_pid, found)] = wait(&mut looks, &followed)[..] else {
             panic!("nothing was told")
         };
@@ -162,6 +170,7 @@ mod tests {
         let look = &looks.looks[&pid];
         assert_eq!(look.pause, LONGEST);
         assert!(look.next > Instant::now() + LONGEST / 2);
+        assert!(looks.pause().is_some_and(|pause| pause > LONGEST / 2));
 
         // After another program was executed the sampler knows nothing.
         looks.restart(pid, None);

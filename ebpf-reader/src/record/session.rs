@@ -16,8 +16,11 @@ use crate::profile::{Aggregator, Settings};
 use crate::sample::{Counters, Event, Sampler};
 use crate::symbolize::Symbolizer;
 
-/// Longest wait for an event: how fast a request to stop is seen.
-const TICK: Duration = Duration::from_millis(50);
+/// Longest wait for an event: how fast a request to stop is seen. Samples wait in the ring meanwhile; starts and ends
+/// of processes do not.
+const TICK: Duration = Duration::from_millis(200);
+/// Shortest pause between two rounds, where there is something else to do.
+const SHORTEST: Duration = Duration::from_millis(50);
 /// Pause between two looks at which processes are still there, in case the event of an exit was lost.
 const CENSUS: Duration = Duration::from_millis(500);
 /// How often a program that was just executed is looked at before it is given up.
@@ -200,7 +203,8 @@ impl Session<'_> {
             if let Err(error) = self.aggregator.apply_unwinding(&mut *self.sampler) {
                 (self.on_progress)(Progress::Warning(error));
             }
-            if let Err(error) = self.poll(remaining.map_or(TICK, |remaining| remaining.min(TICK))) {
+            let wait = self.wait();
+            if let Err(error) = self.poll(remaining.map_or(wait, |remaining| remaining.min(wait))) {
                 return End::Failed(error);
             }
             // A process with very many mappings may hold up each of these. Two in a row would be more than the ring
@@ -240,6 +244,17 @@ impl Session<'_> {
             Ok(()) => end,
             Err(error) => End::Failed(error),
         }
+    }
+
+    /// How long a round may wait for events.
+    fn wait(&self) -> Duration {
+        // Whoever takes windows may want one now.
+        if self.cut.is_some() || !self.to_locate.is_empty() {
+            return SHORTEST;
+        }
+        self.looks
+            .pause()
+            .map_or(TICK, |pause| pause.clamp(SHORTEST, TICK))
     }
 
     /// Ends the window at hand if it is over, or everything is.

@@ -19,7 +19,7 @@ use crate::sample::{Counters, Event, Locations, Sampler};
 use crate::sys;
 
 /// The kernel side does not wake the reader for each sample: it looks by itself this often.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// More than the ring holds. A reader that is slower than its targets must not drain for ever: whoever
 /// polls wants to look at the time.
