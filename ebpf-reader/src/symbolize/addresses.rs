@@ -13,17 +13,17 @@ const MAX_NAMED: u64 = 1 << 22;
 /// Names from `/proc/kallsyms`, for addresses in rising order: each belongs to the last function that begins
 /// before it. `None` if the kernel does not tell its addresses.
 pub(super) fn kernel(list: impl BufRead, addresses: &[u64]) -> io::Result<Option<Vec<Vec<Named>>>> {
-    let mut nearest: Vec<Option<(u64, String)>> = vec![None; addresses.len()];
+    let mut nearest: Vec<Option<(u64, Vec<u8>)>> = vec![None; addresses.len()];
     let mut told = false;
     for_each_line(list, u64::MAX, |line| {
-        let (Some(start), Some(kind), Some(name)) = fields(line) else {
+        let [Some(start), Some(kind), Some(name)] = fields(line) else {
             return true;
         };
         let Some(start) = hexadecimal(start).filter(|&start| start != 0) else {
             return true;
         };
         told = true;
-        if !matches!(kind, "t" | "T" | "w" | "W") {
+        if !matches!(kind, b"t" | b"T" | b"w" | b"W") {
             return true;
         }
         let at = addresses.partition_point(|&address| address < start);
@@ -33,7 +33,7 @@ pub(super) fn kernel(list: impl BufRead, addresses: &[u64]) -> io::Result<Option
                 *nearest = start;
                 name.clone_into(best);
             }
-            Some(nearest @ None) => *nearest = Some((start, name.to_owned())),
+            Some(nearest @ None) => *nearest = Some((start, name.to_vec())),
             _ => {}
         }
         true
@@ -46,7 +46,7 @@ pub(super) fn kernel(list: impl BufRead, addresses: &[u64]) -> io::Result<Option
     let named = nearest.into_iter().map(|nearest| {
         if let Some((_, name)) = nearest {
             // The name, and in brackets the kernel's module.
-            last = Some(name.replace('\t', " "));
+            last = Some(String::from_utf8_lossy(&name).replace('\t', " "));
         }
         last.iter().map(|name| function(name)).collect()
     });
@@ -63,7 +63,7 @@ pub(super) fn perf_map(
     let mut names: Vec<Vec<Named>> = vec![Vec::new(); addresses.len()];
     let mut named = 0;
     for_each_line(list, limit, |line| {
-        let (Some(start), Some(size), Some(name)) = fields(line) else {
+        let [Some(start), Some(size), Some(name)] = fields(line) else {
             return true;
         };
         let (Some(start), Some(size)) = (hexadecimal(start), hexadecimal(size)) else {
@@ -77,7 +77,7 @@ pub(super) fn perf_map(
             .take_while(|&&address| address < end);
         let count = covered.count();
         for place in names.iter_mut().skip(from).take(count) {
-            *place = vec![function(name)];
+            *place = vec![function(&String::from_utf8_lossy(name))];
             named += 1;
         }
         named < MAX_NAMED
@@ -93,22 +93,29 @@ fn function(name: &str) -> Named {
 }
 
 /// The first two words of a line, and the rest.
-fn fields(line: &str) -> (Option<&str>, Option<&str>, Option<&str>) {
-    let mut fields = line.trim_end().splitn(3, ' ');
+fn fields(line: &[u8]) -> [Option<&[u8]>; 3] {
+    let mut fields = line.trim_ascii_end().splitn(3, |&byte| byte == b' ');
     let (first, second, rest) = (fields.next(), fields.next(), fields.next());
-    (first, second, rest.filter(|name| !name.is_empty()))
+    [first, second, rest.filter(|name| !name.is_empty())]
 }
 
-fn hexadecimal(digits: &str) -> Option<u64> {
-    let digits = digits.strip_prefix("0x").unwrap_or(digits);
-    u64::from_str_radix(digits, 16).ok()
+/// A number of at most 64 bits.
+fn hexadecimal(digits: &[u8]) -> Option<u64> {
+    let digits = digits.strip_prefix(b"0x").unwrap_or(digits);
+    if digits.is_empty() || digits.len() > 16 {
+        return None;
+    }
+    digits.iter().try_fold(0, |number, &digit| {
+        let digit = char::from(digit).to_digit(16)?;
+        Some(number << 4 | u64::from(digit))
+    })
 }
 
 /// Calls `each` with the lines, up to `limit` bytes or until it returns `false`. Of longer lines the start counts.
 fn for_each_line(
     list: impl BufRead,
     limit: u64,
-    mut each: impl FnMut(&str) -> bool,
+    mut each: impl FnMut(&[u8]) -> bool,
 ) -> io::Result<()> {
     let mut list = io::Read::take(list, limit);
     let mut line = Vec::new();
@@ -121,7 +128,7 @@ fn for_each_line(
         if line.last() != Some(&b'\n') {
             list.skip_until(b'\n')?;
         }
-        if !each(&String::from_utf8_lossy(&line)) {
+        if !each(&line) {
             return Ok(());
         }
     }

@@ -9,6 +9,7 @@ mod copy;
 mod debug_file;
 mod file;
 mod functions;
+mod kernel;
 pub mod worker;
 
 use std::collections::{BTreeMap, HashSet};
@@ -177,7 +178,7 @@ impl Symbolizer {
         perf_maps_left: &mut u64,
     ) -> Found {
         match source {
-            Source::Kernel => kernel(offsets),
+            Source::Kernel => in_kernel(offsets),
             Source::PerfMap(module) => {
                 let limit = MAX_PERF_MAP.min(*perf_maps_left);
                 let file = modules.file(module).ok_or_else(closed)?;
@@ -249,13 +250,12 @@ fn closed() -> (&'static str, Cause) {
     ("open", io::Error::from(io::ErrorKind::NotFound).into())
 }
 
-fn kernel(offsets: &[u64]) -> Found {
-    let list = File::open("/proc/kallsyms").map_err(|error| ("find functions in", error.into()))?;
-    match addresses::kernel(BufReader::new(list), offsets) {
+fn in_kernel(offsets: &[u64]) -> Found {
+    match kernel::names(offsets) {
         Ok(Some(names)) => Ok(names),
         Ok(None) => Err((
             "find functions in",
-            "the kernel hides its addresses in /proc/kallsyms: needs CAP_SYSLOG, or kernel.kptr_restrict=0".into(),
+            "the kernel hides its addresses: needs CAP_BPF and CAP_PERFMON, CAP_SYSLOG, or kernel.kptr_restrict=0".into(),
         )),
         Err(error) => Err(("find functions in", error.into())),
     }

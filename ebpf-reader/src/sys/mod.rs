@@ -5,6 +5,7 @@
 
 #[cfg(feature = "serve")]
 mod allocator;
+pub(crate) mod bpf;
 mod clock;
 mod limits;
 mod memory;

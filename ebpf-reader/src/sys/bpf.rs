@@ -1,0 +1,249 @@
+//! The system call of eBPF, for a program of a few instructions that is run on demand: no object file, no types.
+//!
+//! Arguments are laid out as in the kernel's `union bpf_attr`, of which each command reads the beginning. The kernel
+//! checks programs before it takes them, and takes no more of an argument than its size says.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+
+const MAP_CREATE: libc::c_long = 0;
+const MAP_LOOKUP_ELEM: libc::c_long = 1;
+const MAP_UPDATE_ELEM: libc::c_long = 2;
+const PROG_LOAD: libc::c_long = 5;
+const PROG_TEST_RUN: libc::c_long = 10;
+const MAP_FREEZE: libc::c_long = 22;
+
+const MAP_TYPE_ARRAY: u32 = 2;
+const PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
+const RDONLY_PROG: u32 = 1 << 7;
+
+const LICENSE: &std::ffi::CStr = c"Dual MIT/GPL";
+
+#[repr(C)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+}
+
+#[repr(C)]
+struct MapElement {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+struct MapFreeze {
+    map: u32,
+}
+
+#[repr(C)]
+struct ProgramLoad {
+    program_type: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ProgramTestRun {
+    program: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+}
+
+/// # Safety
+/// `T` is the beginning of `union bpf_attr` for `command`, and the addresses in it are those of memory that is as large
+/// as the command takes it to be, and may be written to where it writes.
+unsafe fn bpf<T>(command: libc::c_long, argument: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: the argument is borrowed for the whole call; what it refers to is the caller's promise.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(argument),
+            size_of::<T>(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result)
+}
+
+/// Takes hold of a new file descriptor.
+///
+/// # Safety
+/// `descriptor` was returned by a command that makes one, and nobody else has it.
+unsafe fn own(descriptor: libc::c_long) -> io::Result<OwnedFd> {
+    let descriptor = RawFd::try_from(descriptor).map_err(io::Error::other)?;
+    // SAFETY: by this function's own conditions.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Memory of the kernel that programs see: a map with one element.
+#[derive(Debug)]
+pub(crate) struct Shared<const SIZE: usize>(OwnedFd);
+
+impl<const SIZE: usize> Shared<SIZE> {
+    fn create(map_flags: u32) -> io::Result<Self> {
+        let mut argument = MapCreate {
+            map_type: MAP_TYPE_ARRAY,
+            key_size: size_of::<u32>() as u32,
+            value_size: u32::try_from(SIZE).map_err(io::Error::other)?,
+            max_entries: 1,
+            map_flags,
+        };
+        // SAFETY: there are no addresses in it.
+        let descriptor = unsafe { bpf(MAP_CREATE, &mut argument)? };
+        // SAFETY: the descriptor of the new map.
+        Ok(Self(unsafe { own(descriptor)? }))
+    }
+
+    /// Zeros, which programs may change.
+    pub(crate) fn zeros() -> io::Result<Self> {
+        Self::create(0)
+    }
+
+    /// Bytes that nobody can change any more.
+    pub(crate) fn constant(bytes: &[u8; SIZE]) -> io::Result<Self> {
+        let map = Self::create(RDONLY_PROG)?;
+        let key = 0_u32;
+        let mut argument = MapElement {
+            map: map.number(),
+            padding: 0,
+            key: std::ptr::from_ref(&key).expose_provenance() as u64,
+            value: bytes.as_ptr().expose_provenance() as u64,
+            flags: 0,
+        };
+        // SAFETY: the key and the value have the sizes that the map was made with, and are only read.
+        unsafe { bpf(MAP_UPDATE_ELEM, &mut argument)? };
+        let mut argument = MapFreeze { map: map.number() };
+        // SAFETY: there are no addresses in it.
+        unsafe { bpf(MAP_FREEZE, &mut argument)? };
+        Ok(map)
+    }
+
+    /// What it holds now.
+    pub(crate) fn read(&self) -> io::Result<[u8; SIZE]> {
+        let key = 0_u32;
+        let mut bytes = [0; SIZE];
+        let mut argument = MapElement {
+            map: self.number(),
+            padding: 0,
+            key: std::ptr::from_ref(&key).expose_provenance() as u64,
+            value: bytes.as_mut_ptr().expose_provenance() as u64,
+            flags: 0,
+        };
+        // SAFETY: the key and the value have the sizes that the map was made with; the value is written to, and
+        // nothing else refers to it.
+        unsafe { bpf(MAP_LOOKUP_ELEM, &mut argument)? };
+        Ok(bytes)
+    }
+
+    /// Its number in instructions that refer to it.
+    pub(crate) fn number(&self) -> u32 {
+        // Descriptors are not negative.
+        self.0.as_raw_fd().unsigned_abs()
+    }
+}
+
+/// A program that is run on demand, with one argument.
+#[derive(Debug)]
+pub(crate) struct Program(OwnedFd);
+
+impl Program {
+    /// Has the kernel check a program. The maps in it live at least as long as it does: the kernel holds them.
+    pub(crate) fn load(instructions: &[u64]) -> io::Result<Self> {
+        let mut argument = ProgramLoad {
+            program_type: PROG_TYPE_RAW_TRACEPOINT,
+            instruction_count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+            instructions: instructions.as_ptr().expose_provenance() as u64,
+            license: LICENSE.as_ptr().expose_provenance() as u64,
+            log_level: 0,
+            log_size: 0,
+            log: 0,
+        };
+        // SAFETY: so many instructions of eight bytes lie there, and a string that ends; both are only read.
+        let descriptor = unsafe { bpf(PROG_LOAD, &mut argument)? };
+        // SAFETY: the descriptor of the new program.
+        Ok(Self(unsafe { own(descriptor)? }))
+    }
+
+    /// Runs it to its end. Linux 5.10 and later.
+    pub(crate) fn run(&self, argument: u64) -> io::Result<()> {
+        let context = [argument];
+        let mut argument = ProgramTestRun {
+            program: self.0.as_raw_fd().unsigned_abs(),
+            context_size_in: size_of_val(&context) as u32,
+            context_in: context.as_ptr().expose_provenance() as u64,
+            ..ProgramTestRun::default()
+        };
+        // SAFETY: the context has the size that is said, and is only read; nothing else is referred to.
+        unsafe { bpf(PROG_TEST_RUN, &mut argument)? };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_stores_is_read() {
+        let Ok(result) = Shared::<8>::zeros() else {
+            eprintln!("skipped: maps of eBPF need CAP_BPF");
+            return;
+        };
+        let constant = Shared::constant(&7_u64.to_ne_bytes()).unwrap();
+        assert_eq!(constant.read().unwrap(), 7_u64.to_ne_bytes());
+        let map = |register: u64, map: &Shared<8>| {
+            0x18 | register << 8 | 2 << 12 | u64::from(map.number()) << 32
+        };
+        // r3 = argument; r1 = result; r2 = constant; *r1 = *r2 + r3.
+        let program = [
+            0x79 | 3 << 8 | 1 << 12,
+            map(1, &result),
+            0,
+            map(2, &constant),
+            0,
+            0x79 | 4 << 8 | 2 << 12,
+            0x0f | 4 << 8 | 3 << 12,
+            0x7b | 1 << 8 | 4 << 12,
+            0xb7,
+            0x95,
+        ];
+        let program = match Program::load(&program) {
+            Ok(program) => program,
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+                eprintln!("skipped: programs of eBPF need CAP_BPF and CAP_PERFMON");
+                return;
+            }
+        };
+        for argument in [1, 1 << 40] {
+            program.run(argument).unwrap();
+            assert_eq!(result.read().unwrap(), (7 + argument).to_ne_bytes());
+        }
+        // Not a program: it has no end.
+        assert!(Program::load(&[0xb7]).is_err());
+    }
+}
