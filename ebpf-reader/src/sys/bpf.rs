@@ -126,16 +126,8 @@ impl<const SIZE: usize> Shared<SIZE> {
     /// Bytes that nobody can change any more.
     pub(crate) fn constant(bytes: &[u8; SIZE]) -> io::Result<Self> {
         let map = Self::create(RDONLY_PROG)?;
-        let key = 0_u32;
-        let mut argument = MapElement {
-            map: map.number(),
-            padding: 0,
-            key: std::ptr::from_ref(&key).expose_provenance() as u64,
-            value: bytes.as_ptr().expose_provenance() as u64,
-            flags: 0,
-        };
-        // SAFETY: the key and the value have the sizes that the map was made with, and are only read.
-        unsafe { bpf(MAP_UPDATE_ELEM, &mut argument)? };
+        // SAFETY: as many bytes as an element has, which the command only reads.
+        unsafe { map.element(MAP_UPDATE_ELEM, bytes.as_ptr().expose_provenance())? };
         let mut argument = MapFreeze { map: map.number() };
         // SAFETY: there are no addresses in it.
         unsafe { bpf(MAP_FREEZE, &mut argument)? };
@@ -144,19 +136,29 @@ impl<const SIZE: usize> Shared<SIZE> {
 
     /// What it holds now.
     pub(crate) fn read(&self) -> io::Result<[u8; SIZE]> {
-        let key = 0_u32;
         let mut bytes = [0; SIZE];
+        // SAFETY: as many bytes as an element has, which may be written to; nothing else refers to them.
+        unsafe { self.element(MAP_LOOKUP_ELEM, bytes.as_mut_ptr().expose_provenance())? };
+        Ok(bytes)
+    }
+
+    /// A command for the element, with the address of a value.
+    ///
+    /// # Safety
+    /// At the address lie `SIZE` bytes that may be read, and written to if the command does.
+    unsafe fn element(&self, command: libc::c_long, value: usize) -> io::Result<()> {
+        let key = 0_u32;
         let mut argument = MapElement {
             map: self.number(),
             padding: 0,
             key: std::ptr::from_ref(&key).expose_provenance() as u64,
-            value: bytes.as_mut_ptr().expose_provenance() as u64,
+            value: value as u64,
             flags: 0,
         };
-        // SAFETY: the key and the value have the sizes that the map was made with; the value is written to, and
-        // nothing else refers to it.
-        unsafe { bpf(MAP_LOOKUP_ELEM, &mut argument)? };
-        Ok(bytes)
+        // SAFETY: the key has the size that the map was made with, and is only read; so has the value, by this
+        // function's own conditions.
+        unsafe { bpf(command, &mut argument)? };
+        Ok(())
     }
 
     /// Its number in instructions that refer to it.
