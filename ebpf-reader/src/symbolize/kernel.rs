@@ -1,7 +1,7 @@
 //! Functions of the kernel by address: the kernel itself is asked, and where it cannot be, its list is read.
 //!
 //! `/proc/kallsyms` is made up anew for each reader, a hundred thousand lines of it and more. A program in the kernel
-//! can have single addresses printed, which takes a microsecond each (`bpf_snprintf`, Linux 5.13).
+//! can have single addresses printed, which takes some microseconds each (`bpf_snprintf`, Linux 5.13).
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -10,7 +10,7 @@ use super::addresses;
 use super::file::Named;
 use crate::sys::bpf::{Program, Shared};
 
-/// So many addresses are asked for one by one; beyond that the list is as fast.
+/// So many addresses are asked for one by one. With more of them it gains less and less over the list.
 const MAX_ASKED: usize = 4096;
 
 /// A name with its module; the kernel's names have up to 511 bytes.

@@ -68,17 +68,35 @@ fn kernel_stacks_are_read_only_if_asked_for() {
 
 /// The mapping of the target that holds an address.
 fn mapping(target: &Target, address: u64) -> Range<u64> {
-    let maps = fs::read_to_string(format!("/proc/{}/maps", target.pid())).expect("maps");
-    let ranges = maps.lines().map(|line| {
-        let (start, rest) = line.split_once('-').expect("a range");
-        let (end, _) = rest.split_once(' ').expect("a range");
-        let number = |text| u64::from_str_radix(text, 16).expect("an address");
-        number(start)..number(end)
-    });
-    ranges
+    let found = readable(target)
         .into_iter()
-        .find(|range| range.contains(&address))
-        .expect("a stack pointer leads to a mapping")
+        .find(|range| range.contains(&address));
+    found.expect("a stack pointer leads to a mapping")
+}
+
+/// Where memory ends that can be read from an address on, through mappings that follow one another.
+fn readable_end(target: &Target, address: u64) -> u64 {
+    let mut end = mapping(target, address).end;
+    for range in readable(target) {
+        if range.start == end {
+            end = range.end;
+        }
+    }
+    end
+}
+
+/// What can be read of a target's memory, in rising order.
+fn readable(target: &Target) -> Vec<Range<u64>> {
+    let maps = fs::read_to_string(format!("/proc/{}/maps", target.pid())).expect("maps");
+    let number = |text| u64::from_str_radix(text, 16).expect("an address");
+    let ranges = maps.lines().filter_map(|line| {
+        let (start, rest) = line.split_once('-').expect("a range");
+        let (end, permissions) = rest.split_once(' ').expect("a range");
+        permissions
+            .starts_with('r')
+            .then(|| number(start)..number(end))
+    });
+    ranges.collect()
 }
 
 /// The number of words of the pattern in a copy, which must be in their order.
@@ -132,9 +150,9 @@ fn copies_hold_what_lies_there(sampler: &mut dyn Sampler, target: &Target) {
             continue;
         };
         let registers = copy.registers;
-        let stack = mapping(target, registers.stack);
-        let above = usize::try_from(stack.end - registers.stack).expect("not that large");
-        assert!(copy.bytes.len() <= COPIED);
+        let above = readable_end(target, registers.stack) - registers.stack;
+        let above = usize::try_from(above).expect("not that large");
+        assert!(copy.bytes.len() <= above.min(COPIED));
         let end = registers.stack + copy.bytes.len() as u64;
         // Pages that were never touched are not there, and end a copy; below them nothing is missing.
         if copy.bytes.len() < above.min(COPIED) && !is_thread_block(target, end) {
