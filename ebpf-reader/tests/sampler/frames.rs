@@ -40,7 +40,7 @@ fn frame_pointers_are_followed_to_their_end() {
             .iter()
             .filter(|stack| stack.get(1..) != Some(&expected))
             .collect();
-        // A thread has its name before it has its frame pointer.
+        // A thread may be interrupted just before it has its frame pointer.
         assert!(
             others.len() <= 2,
             "{}: {} of {} stacks are wrong: {:x?}",

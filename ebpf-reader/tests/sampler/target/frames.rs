@@ -1,6 +1,6 @@
 //! Threads whose frame pointers lead along chains that are made up.
 
-use super::{ready, thread, wait_for_end};
+use super::{ready, settled, thread, wait_for_end};
 
 const PAGE: usize = 4096;
 /// Memory that a chain is laid out in, and that is followed by a page that cannot be read.
@@ -135,6 +135,7 @@ pub(super) fn run() -> ! {
     for chain in CHAINS {
         let frame = chain.lay_out();
         thread(chain.name, move || {
+            settled();
             if chain.calls {
                 call_with_frame_at(frame)
             } else {

@@ -9,7 +9,7 @@ mod waiting;
 use std::io::{BufRead as _, stdin};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, exit};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +19,18 @@ use publish::{CUSTOM_LABELS, RECORD, Record, THREAD_CONTEXT, publish};
 /// The variable that makes this binary a target, and says of which kind.
 pub(crate) const VARIABLE: &str = "SAMPLER_TEST_TARGET";
 
+/// Threads that were started, and those of them that have come to where they stay.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+static SETTLED: AtomicUsize = AtomicUsize::new(0);
+
+/// To be called by each thread that was started before [`ready`]: it publishes what it is going to publish, and its
+/// stack stays as it is. A thread has its name from the start, and could be sampled on the way here.
+fn settled() {
+    SETTLED.fetch_add(1, Ordering::Relaxed);
+}
+
 fn spin() -> ! {
+    settled();
     loop {
         std::hint::black_box(());
     }
@@ -43,11 +54,15 @@ fn spin_for(time: Duration) {
 }
 
 fn ready() {
+    while SETTLED.load(Ordering::Relaxed) < STARTED.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(1));
+    }
     let (thread_context, custom_labels) = locations();
     println!("\nready {thread_context} {custom_labels}");
 }
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) {
+    STARTED.fetch_add(1, Ordering::Relaxed);
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(run)

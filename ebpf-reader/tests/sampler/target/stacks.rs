@@ -4,7 +4,7 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::Read as _;
 
-use super::{ready, spin, thread, wait_for_end};
+use super::{ready, settled, spin, thread, wait_for_end};
 
 /// What lies on the stack of a thread, and how many times: more than is copied of a stack, or less.
 pub(crate) const PATTERN: u64 = 0x5ca1_ab1e_0ddb_a110;
@@ -35,6 +35,7 @@ fn with_pattern<const WORDS: usize>(run: fn() -> ()) {
 fn read_zeros() {
     let mut file = File::open("/dev/zero").expect("/dev/zero");
     let mut buffer = vec![0; 1 << 20];
+    settled();
     loop {
         file.read_exact(&mut buffer).expect("zeros do not end");
         black_box(&mut buffer);
@@ -43,6 +44,7 @@ fn read_zeros() {
 
 /// Spins with a stack pointer that leads to the kernel's half of the addresses, or nowhere.
 fn spin_with_stack_at(stack: u64) -> ! {
+    settled();
     // SAFETY: never returns, and does not use the stack. No signal is sent to this thread; if one were, the
     // process would end.
     #[cfg(target_arch = "x86_64")]
