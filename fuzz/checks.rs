@@ -56,11 +56,11 @@ pub(crate) fn record(bytes: &[u8]) {
 pub(crate) fn label_set(bytes: &[u8]) {
     let found = Image::new(BASE, bytes).published(0, BASE);
     assert!(found.thread_context.is_none());
-    assert!(found.custom_labels.len() <= 16);
-    for label in &found.custom_labels {
+    assert!(found.custom_labels.iter().count() <= 16);
+    for label in found.custom_labels.iter() {
         assert!(label.key.len() <= 64 && label.value.len() <= 256);
-        shown(&String::from_utf8_lossy(&label.key));
-        shown(&String::from_utf8_lossy(&label.value));
+        shown(&String::from_utf8_lossy(label.key));
+        shown(&String::from_utf8_lossy(label.value));
     }
 }
 

@@ -65,11 +65,18 @@ INLINE s64 append(struct draft *draft, const void *from, u64 size, u64 limit)
 	return size;
 }
 
+/* This CPU's draft. There is one: the check for it is for the verifier. */
+INLINE struct draft *this_draft(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&drafts, &zero);
+}
+
 /* This CPU's draft with the header of a sample and nothing else. */
 INLINE struct draft *begin(u32 kind, u32 pid, u32 tid, u64 time_ns)
 {
-	u32 zero = 0;
-	struct draft *draft = bpf_map_lookup_elem(&drafts, &zero);
+	struct draft *draft = this_draft();
 	struct sample *sample;
 
 	if (!draft)

@@ -69,20 +69,33 @@ INLINE enum user_space read_entry_registers(struct draft *draft, struct task_str
 	return keep_registers(draft, &draft->entry);
 }
 
+#if FOLLOW_FRAMES
 /*
- * Follows frame pointers as the kernel does, in a copy of the stack that is read piece by piece.
+ * Follows frame pointers as the kernel does, in a copy of the stack that is read piece by piece, from the
+ * registers in this CPU's draft; the number of bytes that it appends there.
  *
  * The kernel reads frame by frame until an address is bad, which is how nearly every stack ends: a page
  * fault, in a virtual machine the greater part of a sample's cost. This ends at a frame pointer that
  * cannot be one.
+ *
+ * A function of its own with no arguments, which the verifier looks at once. Inlined, it follows the loop anew
+ * for every state in which a caller can be there, and loading takes three times as long.
  */
-INLINE void follow_frames(struct draft *draft)
+__attribute__((noinline)) int follow_frames(void)
 {
-	struct registers *registers = &((struct sample *)draft->bytes)->registers;
-	u64 start = draft->end & DRAFT_MASK, address = registers->instruction, frame = registers->frame;
-	u64 *addresses = __builtin_assume_aligned(&draft->bytes[start], 8);
-	u8 *piece = &draft->bytes[DRAFT_SIZE];
+	struct draft *draft = this_draft();
+	struct registers *registers;
+	u64 start, address, frame, *addresses;
+	u8 *piece;
 
+	if (!draft)
+		return 0;
+	registers = &((struct sample *)draft->bytes)->registers;
+	address = registers->instruction;
+	frame = registers->frame;
+	start = draft->end & DRAFT_MASK;
+	addresses = __builtin_assume_aligned(&draft->bytes[start], 8);
+	piece = &draft->bytes[DRAFT_SIZE];
 	draft->piece = draft->last = 0;
 	for (u32 i = 0; i < MAX_FRAMES; i++) {
 		u64 offset;
@@ -113,23 +126,29 @@ INLINE void follow_frames(struct draft *draft)
 		if (!address)
 			break;
 	}
+	return draft->end - start;
 }
+#else
+/* Not called. */
+INLINE int follow_frames(void)
+{
+	return 0;
+}
+#endif
 
 /* Appends the user stack's addresses to the draft, which has the registers; or marks it for a copy. */
 INLINE void take_user_stack(void *context, struct draft *draft, enum user_space space, u32 pid)
 {
 	struct sample *sample = (struct sample *)draft->bytes;
-	u64 start = draft->end;
 
 	if (bpf_map_lookup_elem(&copied, &pid)) {
 		draft->flags |= HAS_COPY;
 		return;
 	}
 	if (FOLLOW_FRAMES && space == USER_WORDS)
-		follow_frames(draft);
+		sample->user_stack_size = follow_frames();
 	else
-		append_addresses(context, draft, BPF_F_USER_STACK);
-	sample->user_stack_size = draft->end - start;
+		sample->user_stack_size = append_addresses(context, draft, BPF_F_USER_STACK);
 }
 
 /* Copies the stack from the stack pointer up behind what the draft holds. */

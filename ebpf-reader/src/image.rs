@@ -3,7 +3,7 @@
 //! For fuzzing and tests: the same code reads a living process.
 
 use crate::published::{Published, ReadMemory};
-use crate::sample::{Label, Locations, Place, ThreadContext};
+use crate::sample::{Labels, Locations, Place, ThreadContext};
 
 /// Bytes as the memory of a process, from an address on. There is nothing else.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub struct Found {
     /// The thread context.
     pub thread_context: Option<ThreadContext>,
     /// The custom labels.
-    pub custom_labels: Vec<Label>,
+    pub custom_labels: Labels,
     /// A pointer leads out of the image, or to something that is not a record.
     pub unreadable: bool,
     /// Something is longer than what is read of it.

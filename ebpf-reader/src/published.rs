@@ -6,7 +6,7 @@
 use otel_profiling::abi::custom_labels::{Label as WireLabel, LabelSet};
 use otel_profiling::abi::thread_context::{MAX_ATTRS_SIZE, RecordHeader, VALID};
 
-use crate::sample::{Label, Libc, Locations, Places, ThreadContext};
+use crate::sample::{Label, Labels, Libc, Locations, Places, ThreadContext};
 use crate::thread_local;
 
 const MAX_FRAMES: usize = 127;
@@ -42,7 +42,7 @@ pub(crate) trait ReadMemory {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Published {
     pub(crate) thread_context: Option<ThreadContext>,
-    pub(crate) custom_labels: Vec<Label>,
+    pub(crate) custom_labels: Labels,
     /// A pointer led to memory that cannot be read, or to something that is not a record.
     pub(crate) unreadable: bool,
     /// Something was longer than what is read of it.
@@ -108,8 +108,8 @@ impl Published {
                 continue;
             }
             self.custom_labels.push(Label {
-                key: memory.bytes(key, key_size.min(MAX_KEY) as usize)?,
-                value: memory.bytes(value, value_size.min(MAX_VALUE) as usize)?,
+                key: &memory.bytes(key, key_size.min(MAX_KEY) as usize)?,
+                value: &memory.bytes(value, value_size.min(MAX_VALUE) as usize)?,
             });
             self.truncated |= key_size > MAX_KEY || value_size > MAX_VALUE;
         }
@@ -335,7 +335,7 @@ mod tests {
 
         // A set that is its own storage, with a count beyond reason.
         memory.set(set, &[set, u64::MAX, 0]);
-        assert!(read(&memory).custom_labels.len() <= 16);
+        assert!(read(&memory).custom_labels.iter().count() <= 16);
     }
 
     #[test]

@@ -3,10 +3,15 @@
 //! Two samplers implement [`Sampler`]: the eBPF one and the ptrace one. Everything behind it
 //! (aggregation, reports, profiles) does not know which of them took a sample.
 
+mod labels;
+mod thread_name;
+
 use std::time::Duration;
 
 use otel_profiling::abi::thread_context;
 
+pub use self::labels::{Label, Labels};
+pub use self::thread_name::ThreadName;
 use crate::error::Error;
 
 /// Most places in which one thread is looked for a pointer: modules that define the same symbol.
@@ -143,15 +148,6 @@ impl ThreadContext {
     }
 }
 
-/// One custom label as it was read: bytes, not checked to be UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Label {
-    /// The name.
-    pub key: Vec<u8>,
-    /// The value.
-    pub value: Vec<u8>,
-}
-
 /// What a thread was doing in the time that a sample stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Activity {
@@ -193,8 +189,8 @@ pub struct Sample {
     pub pid: u32,
     /// Thread id, in the reader's pid namespace.
     pub tid: u32,
-    /// The thread's name, at most 15 bytes.
-    pub thread_name: String,
+    /// The thread's name.
+    pub thread_name: ThreadName,
     /// CPU on which the thread ran.
     pub cpu: u32,
     /// CLOCK_MONOTONIC at the sample, in nanoseconds; for a time off the CPU its end.
@@ -206,7 +202,7 @@ pub struct Sample {
     /// The thread context that was published, if any.
     pub thread_context: Option<ThreadContext>,
     /// The custom labels that were published; empty if none were.
-    pub custom_labels: Vec<Label>,
+    pub custom_labels: Labels,
     /// A published pointer led to memory that could not be read, or to something that is not a record.
     pub unreadable: bool,
     /// Addresses of the kernel stack, innermost first; empty if the thread was in user space.

@@ -204,7 +204,7 @@ fn check(sample: &Sample, is_rust: bool) -> Result<Option<usize>, &'static str> 
     if sample.unreadable {
         return Err("unreadable");
     }
-    let thread = THREADS.iter().position(|&name| name == sample.thread_name);
+    let thread = THREADS.iter().position(|&name| sample.thread_name == name);
     let publishes = thread.filter(|&thread| THREADS[thread] != "silent");
     let Some(number) = publishes else {
         if sample.thread_context.is_some() || !sample.custom_labels.is_empty() {
@@ -241,10 +241,10 @@ fn check(sample: &Sample, is_rust: bool) -> Result<Option<usize>, &'static str> 
         return Err("wrong attributes");
     }
     let label = Label {
-        key: b"thread".to_vec(),
-        value: [b"custom-", &[digit][..]].concat(),
+        key: b"thread",
+        value: &[b"custom-", &[digit][..]].concat(),
     };
-    if sample.custom_labels != [label] {
+    if !sample.custom_labels.iter().eq([label]) {
         return Err("wrong labels");
     }
     Ok(thread)

@@ -1,6 +1,6 @@
 //! Everything in a record follows from its trace id; so whatever a reader sees can be checked by itself.
 
-use ebpf_reader::sample::{Label, Sample, ThreadContext};
+use ebpf_reader::sample::{Label, Labels, Sample, ThreadContext};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use otel_profiling::abi::custom_labels::PARCA_MAX_VALUE_SIZE;
 use otel_profiling::{DEFAULT_SPAN_LABEL, DEFAULT_TRACE_LABEL};
@@ -99,15 +99,16 @@ fn is_whole_thread_context(context: &ThreadContext) -> bool {
         && context.attrs_data == attributes(trace)
 }
 
-fn are_whole_custom_labels(seen: &[Label]) -> bool {
-    let trace = seen.first().and_then(|label| trace_of_hex(&label.value));
+fn are_whole_custom_labels(seen: &Labels) -> bool {
+    let trace = seen.iter().next();
+    let trace = trace.and_then(|label| trace_of_hex(label.value));
     let Some(expected) = trace.as_ref().map(labels) else {
         return false;
     };
-    seen.len() == expected.len()
-        && seen.iter().zip(&expected).all(|(seen, (key, value))| {
-            seen.key == key.as_bytes() && seen.value == value.as_bytes()
-        })
+    seen.iter().eq(expected.iter().map(|(key, value)| Label {
+        key: key.as_bytes(),
+        value: value.as_bytes(),
+    }))
 }
 
 /// What was seen in many samples.

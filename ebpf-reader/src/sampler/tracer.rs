@@ -11,7 +11,7 @@ use super::procfs::{self, Stat};
 use super::queue::Queue;
 use crate::error::Error;
 use crate::published::{Published, ReadMemory, copied_stack, user_stack};
-use crate::sample::{Event, Locations, Registers, Sample, StackCopy};
+use crate::sample::{Event, Locations, Registers, Sample, StackCopy, ThreadName};
 use crate::sys::wait::{self, Change, Of};
 use crate::sys::{self, ptrace};
 
@@ -409,7 +409,7 @@ impl Tracer {
         let sample = Sample {
             pid,
             tid,
-            thread_name: stat.name,
+            thread_name: ThreadName::from(&*stat.name),
             cpu: stat.cpu,
             time_ns: sys::monotonic_ns(),
             thread_context: published.thread_context,

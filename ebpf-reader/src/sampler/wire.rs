@@ -6,7 +6,9 @@
 use otel_profiling::abi::thread_context::RecordHeader;
 
 use super::off_cpu::SwitchIn;
-use crate::sample::{Activity, Event, Label, Registers, Sample, StackCopy, ThreadContext};
+use crate::sample::{
+    Activity, Event, Labels, Registers, Sample, StackCopy, ThreadContext, ThreadName,
+};
 
 const KIND_SAMPLE: u32 = 1;
 const KIND_FORK: u32 = 2;
@@ -75,8 +77,7 @@ fn decode_sample(mut bytes: Bytes<'_>, pid: u32, tid: u32) -> Option<(Sample, u6
     let cpu = bytes.u32()?;
     let time_ns = bytes.u64()?;
     let sequence = bytes.u64()?;
-    let name = bytes.take(THREAD_NAME_SIZE)?;
-    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    let thread_name = ThreadName::new(bytes.take(THREAD_NAME_SIZE)?);
     let kernel_stack_size = usize::from(bytes.u16()?);
     let user_stack_size = usize::from(bytes.u16()?);
     let attrs_size = usize::from(bytes.u16()?);
@@ -101,15 +102,7 @@ fn decode_sample(mut bytes: Bytes<'_>, pid: u32, tid: u32) -> Option<(Sample, u6
     } else {
         None
     };
-    let mut custom_labels = Vec::with_capacity(usize::from(labels));
-    for _ in 0..labels {
-        let key = usize::from(bytes.u16()?);
-        let value = usize::from(bytes.u16()?);
-        custom_labels.push(Label {
-            key: bytes.take(key)?.to_vec(),
-            value: bytes.take(value)?.to_vec(),
-        });
-    }
+    let custom_labels = Labels::take(&mut bytes.0, labels.into())?;
     let copy = bytes.take(copy_size)?;
     let stack_copy = (flags & HAS_COPY != 0).then(|| StackCopy {
         registers,
@@ -118,7 +111,7 @@ fn decode_sample(mut bytes: Bytes<'_>, pid: u32, tid: u32) -> Option<(Sample, u6
     let sample = Sample {
         pid,
         tid,
-        thread_name: String::from_utf8_lossy(name).into_owned(),
+        thread_name,
         cpu,
         time_ns,
         thread_context,
@@ -173,6 +166,7 @@ impl<'a> Bytes<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::Label;
 
     /// A sample as the kernel side writes it, with a stack, attributes and one label.
     fn sample() -> Vec<u8> {
@@ -223,10 +217,10 @@ mod tests {
         assert_eq!(context.trace_flags, 3);
         assert_eq!(context.attributes().collect::<Vec<_>>(), [(0, &b"GET"[..])]);
         let label = Label {
-            key: b"k".to_vec(),
-            value: b"vv".to_vec(),
+            key: b"k",
+            value: b"vv",
         };
-        assert_eq!(sample.custom_labels, [label]);
+        assert!(sample.custom_labels.iter().eq([label]));
         assert_eq!(sample.activity, Activity::OnCpu);
         let copy = StackCopy {
             registers: Registers {

@@ -226,7 +226,7 @@ impl Thread {
             .iter()
             .map(|label| {
                 let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-                (text(&label.key), text(&label.value))
+                (text(label.key), text(label.value))
             })
             .filter(|(key, _)| seen.insert(key.clone()))
             .collect();

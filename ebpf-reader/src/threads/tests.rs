@@ -1,5 +1,5 @@
 use super::*;
-use crate::sample::{Label, ThreadContext};
+use crate::sample::{Label, Labels, ThreadContext};
 
 fn context() -> ProcessContext {
     ProcessContext {
@@ -9,14 +9,8 @@ fn context() -> ProcessContext {
     }
 }
 
-fn label(key: &[u8], value: &[u8]) -> Label {
-    Label {
-        key: key.to_vec(),
-        value: value.to_vec(),
-    }
-}
-
 fn published() -> Published {
+    let labels: [(&[u8], &[u8]); 3] = [(b"user", b"1"), (b"user", b"2"), (b"", b"")];
     Published {
         thread_context: Some(ThreadContext {
             trace_id: [0x4b; 16],
@@ -24,7 +18,7 @@ fn published() -> Published {
             trace_flags: 1,
             attrs_data: b"\x00\x01a\x07\x02\xff\n\x00\x02/b".to_vec(),
         }),
-        custom_labels: vec![label(b"user", b"1"), label(b"user", b"2"), label(b"", b"")],
+        custom_labels: Labels::from_iter(labels.map(|(key, value)| Label { key, value })),
         unreadable: false,
         truncated: true,
     }

@@ -45,7 +45,7 @@ pub(crate) fn samples(events: &[Event]) -> impl Iterator<Item = &Sample> {
 
 pub(crate) fn count(events: &[Event], thread: &str) -> usize {
     samples(events)
-        .filter(|sample| sample.thread_name == thread)
+        .filter(|sample| sample.thread_name == *thread)
         .count()
 }
 

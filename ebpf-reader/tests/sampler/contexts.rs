@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-use ebpf_reader::sample::{Label, Sampler};
+use ebpf_reader::sample::{Label, Labels, Sampler, ThreadName};
 
 use crate::collect::{collect, count, ebpf, ptrace, samples};
 use crate::running::Target;
@@ -17,9 +17,10 @@ fn reads_contexts_and_labels(sampler: &mut dyn Sampler, target: &Target) {
         count(events, "with") >= 50 && count(events, "without") >= 50
     });
     let labels = [("otel_traceid", "30313233"), ("empty", "")].map(|(key, value)| Label {
-        key: key.into(),
-        value: value.into(),
+        key: key.as_bytes(),
+        value: value.as_bytes(),
     });
+    let labels: Labels = labels.into_iter().collect();
     for sample in samples(&events) {
         assert_eq!(sample.pid, target.pid());
         assert!(!sample.unreadable, "{sample:?}");
@@ -41,9 +42,9 @@ fn reads_contexts_and_labels(sampler: &mut dyn Sampler, target: &Target) {
         }
     }
     // Threads keep apart, and each is a thread of the target in this pid namespace.
-    let mut threads: HashMap<&str, u32> = HashMap::new();
+    let mut threads: HashMap<ThreadName, u32> = HashMap::new();
     for sample in samples(&events) {
-        let known = *threads.entry(&sample.thread_name).or_insert(sample.tid);
+        let known = *threads.entry(sample.thread_name).or_insert(sample.tid);
         assert_eq!(known, sample.tid);
         assert!(fs::exists(format!("/proc/{}/task/{known}", target.pid())).expect("procfs"));
     }
@@ -80,7 +81,7 @@ fn flags_wild_pointers(sampler: &mut dyn Sampler, target: &Target) {
     for sample in samples(&events) {
         assert_eq!(
             sample.unreadable,
-            names.contains(&&*sample.thread_name),
+            names.iter().any(|name| sample.thread_name == *name),
             "{sample:?}"
         );
         assert_eq!(sample.thread_context, None);

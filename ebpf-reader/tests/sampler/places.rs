@@ -58,7 +58,7 @@ fn shows(
             None if sample.unreadable => Unreadable,
             None => Nothing,
         };
-        seen.insert(sample.thread_name.clone(), shown);
+        seen.insert(sample.thread_name.to_string_lossy().into_owned(), shown);
     }
     for (name, shown) in expected {
         assert_eq!(seen[*name], *shown, "{name} of {seen:?}");

@@ -143,10 +143,8 @@ fn copies_hold_what_lies_there(sampler: &mut dyn Sampler, target: &Target) {
     });
     let mut pointers = HashSet::new();
     for sample in samples(&events) {
-        let (Some(copy), true) = (
-            &sample.stack_copy,
-            names.contains(&sample.thread_name.as_str()),
-        ) else {
+        let name = sample.thread_name.to_string_lossy();
+        let (Some(copy), true) = (&sample.stack_copy, names.contains(&&*name)) else {
             continue;
         };
         let registers = copy.registers;
@@ -159,20 +157,19 @@ fn copies_hold_what_lies_there(sampler: &mut dyn Sampler, target: &Target) {
             let missing = end.next_multiple_of(4096) - end;
             assert!(missing < 1024, "{end:#x} {registers:x?}");
         }
-        let wanted = match sample.thread_name.as_str() {
+        let wanted = match &*name {
             "deep" => DEEP_WORDS.min(COPIED / 8 - 200),
             _ => SHALLOW_WORDS,
         };
         assert!(
             pattern_words(sample) >= wanted,
-            "{}: {} words of {wanted} in {} bytes",
-            sample.thread_name,
+            "{name}: {} words of {wanted} in {} bytes",
             pattern_words(sample),
             copy.bytes.len()
         );
         let code = mapping(target, registers.instruction);
         assert!(!code.contains(&registers.stack));
-        pointers.insert((sample.thread_name.clone(), registers.stack));
+        pointers.insert((sample.thread_name, registers.stack));
     }
     // Each thread has a stack of its own.
     assert!(pointers.len() >= names.len());

@@ -14,7 +14,7 @@ use foldhash::fast::RandomState;
 use indexmap::{Equivalent, IndexSet};
 
 use super::ProcessId;
-use crate::sample::{Activity, Label, ThreadContext};
+use crate::sample::{Activity, Labels, ThreadContext, ThreadName};
 
 /// Marks the entry that stands for all others, in the place of a number that real entries do not have.
 const OTHERS: u32 = u32::MAX;
@@ -25,7 +25,7 @@ pub(super) struct Thread {
     pub(super) process: ProcessId,
     /// 0, which is no thread's, for all others.
     pub(super) tid: u32,
-    pub(super) name: String,
+    pub(super) name: ThreadName,
 }
 
 impl Thread {
@@ -33,12 +33,8 @@ impl Thread {
         Self {
             process,
             tid: 0,
-            name: super::OTHERS.to_owned(),
+            name: super::OTHERS.into(),
         }
-    }
-
-    fn cost(&self) -> usize {
-        fixed_cost::<Self>() + self.name.len()
     }
 }
 
@@ -49,7 +45,7 @@ pub(super) struct Published {
     /// It stands for all contexts for which there was no room.
     pub(super) others: bool,
     pub(super) thread_context: Option<ThreadContext>,
-    pub(super) custom_labels: Vec<Label>,
+    pub(super) custom_labels: Labels,
 }
 
 impl Published {
@@ -58,20 +54,15 @@ impl Published {
             process,
             others: true,
             thread_context: None,
-            custom_labels: Vec::new(),
+            custom_labels: Labels::NONE,
         }
     }
 
     fn cost(&self) -> usize {
         let record = self.thread_context.as_ref();
-        let labels = self.custom_labels.iter();
         fixed_cost::<Self>()
             + record.map_or(0, |record| allocated(record.attrs_data.len()))
-            + labels
-                .map(|label| {
-                    size_of::<Label>() + allocated(label.key.len()) + allocated(label.value.len())
-                })
-                .sum::<usize>()
+            + allocated(self.custom_labels.size())
     }
 }
 
@@ -149,6 +140,20 @@ impl Equivalent<Stack> for StackRef<'_> {
     }
 }
 
+/// A stack that was looked up in the table.
+#[derive(Clone, Copy)]
+pub(super) struct FoundStack<'a> {
+    stack: StackRef<'a>,
+    /// Where it is; `None` if it is not there yet.
+    index: Option<usize>,
+}
+
+impl FoundStack<'_> {
+    pub(super) fn is_new(&self) -> bool {
+        self.index.is_none()
+    }
+}
+
 /// What makes samples equal: positions in the tables, and the activity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RowKey {
@@ -203,8 +208,12 @@ impl Counts {
         std::mem::replace(self, empty)
     }
 
-    pub(super) fn knows_stack(&self, stack: &StackRef<'_>) -> bool {
-        self.stacks.contains(stack)
+    /// Looks a stack up, for the next call of [`Counts::count`].
+    pub(super) fn find_stack<'a>(&self, stack: StackRef<'a>) -> FoundStack<'a> {
+        FoundStack {
+            stack,
+            index: self.stacks.get_index_of(&stack),
+        }
     }
 
     /// Counts one sample. `held` is what its process holds of the budget.
@@ -213,7 +222,7 @@ impl Counts {
         held: &mut usize,
         thread: Thread,
         published: Published,
-        stack: StackRef<'_>,
+        found: FoundStack<'_>,
         activity: Activity,
         ns: u64,
     ) {
@@ -227,7 +236,7 @@ impl Counts {
         };
         let thread = match self.threads.get_index_of(&thread) {
             Some(index) => index,
-            None if purse.pay(thread.cost()) => self.threads.insert_full(thread).0,
+            None if purse.pay(fixed_cost::<Thread>()) => self.threads.insert_full(thread).0,
             None => self.threads.insert_full(Thread::others(process)).0,
         };
         let context = match self.contexts.get_index_of(&published) {
@@ -235,9 +244,11 @@ impl Counts {
             None if purse.pay(published.cost()) => self.contexts.insert_full(published).0,
             None => self.contexts.insert_full(Published::others(process)).0,
         };
-        let stack = match self.stacks.get_index_of(&stack) {
+        let stack = match found.index {
             Some(index) => index,
-            None if purse.pay(stack.cost()) => self.stacks.insert_full(stack.to_stack()).0,
+            None if purse.pay(found.stack.cost()) => {
+                self.stacks.insert_full(found.stack.to_stack()).0
+            }
             None => self.stacks.insert_full(Stack::others(process)).0,
         };
         let mut key = row_key(thread, context, stack, activity);

@@ -238,7 +238,8 @@ impl Aggregator {
             self.steering.remind(process);
         }
         let stack = StackRef::new(id, kernel, &self.stack);
-        if !self.counts.knows_stack(&stack) {
+        let stack = self.counts.find_stack(stack);
+        if stack.is_new() {
             let user_stack = self.stack.get(kernel..).unwrap_or_default();
             process.see_stack(user_stack, &mut self.modules);
         }

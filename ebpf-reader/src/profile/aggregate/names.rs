@@ -18,7 +18,7 @@ pub(super) fn ids(published: &Published, settings: &Settings) -> (Option<TraceId
         let mut labels = published.custom_labels.iter();
         labels
             .find(|label| label.key == name.as_bytes())
-            .map(|label| label.value.as_slice())
+            .map(|label| label.value)
     };
     let trace_id = label(&settings.trace_label).and_then(TraceId::from_hex);
     let span_id = label(&settings.span_label).and_then(SpanId::from_hex);
@@ -46,12 +46,12 @@ pub(super) fn context(
             }
         }
     }
-    for label in &published.custom_labels {
-        let key = String::from_utf8_lossy(&label.key);
+    for label in published.custom_labels.iter() {
+        let key = String::from_utf8_lossy(label.key);
         let is_id =
             trace_id.is_some() && (key == settings.trace_label || key == settings.span_label);
         if !is_id && labels.iter().all(|(name, _)| *name != key) {
-            let value = String::from_utf8_lossy(&label.value).into_owned();
+            let value = String::from_utf8_lossy(label.value).into_owned();
             labels.push((key.into_owned(), value));
         }
     }

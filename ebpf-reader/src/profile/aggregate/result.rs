@@ -65,7 +65,7 @@ pub(super) fn profile(
             Thread {
                 process,
                 tid: thread.tid,
-                name: thread.name,
+                name: thread.name.to_string_lossy().into_owned(),
             }
         })
         .collect();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::process_context::ProcessContext;
 use crate::profile::{KERNEL, SpanId};
-use crate::sample::{Label, ThreadContext};
+use crate::sample::{Label, Labels, ThreadContext};
 
 fn settings() -> Settings {
     Settings {
@@ -20,19 +20,20 @@ fn record(trace: u8, span: u8, attrs_data: &[u8]) -> Option<ThreadContext> {
     })
 }
 
-fn label(key: &str, value: &str) -> Label {
-    Label {
-        key: key.as_bytes().to_vec(),
-        value: value.as_bytes().to_vec(),
-    }
+fn labels<const N: usize>(labels: [(&str, &str); N]) -> Labels {
+    let labels = labels.iter().map(|(key, value)| Label {
+        key: key.as_bytes(),
+        value: value.as_bytes(),
+    });
+    labels.collect()
 }
 
 /// A sample of a process that does not exist.
-fn sample(thread_context: Option<ThreadContext>, custom_labels: Vec<Label>) -> Sample {
+fn sample(thread_context: Option<ThreadContext>, custom_labels: Labels) -> Sample {
     Sample {
         pid: u32::MAX,
         tid: 7,
-        thread_name: "worker".to_owned(),
+        thread_name: "worker".into(),
         thread_context,
         custom_labels,
         user_stack: vec![0x10, 0x20],
@@ -52,12 +53,12 @@ fn aggregate(events: impl IntoIterator<Item = Event>) -> Profile {
 
 #[test]
 fn only_equal_samples_are_merged() {
-    let first = sample(record(1, 1, &[]), Vec::new());
-    let other_trace = sample(record(2, 1, &[]), Vec::new());
-    let other_span = sample(record(1, 2, &[]), Vec::new());
-    let other_attributes = sample(record(1, 1, &[0, 1, b'x']), Vec::new());
-    let other_labels = sample(record(1, 1, &[]), vec![label("a", "b")]);
-    let none = sample(None, Vec::new());
+    let first = sample(record(1, 1, &[]), Labels::NONE);
+    let other_trace = sample(record(2, 1, &[]), Labels::NONE);
+    let other_span = sample(record(1, 2, &[]), Labels::NONE);
+    let other_attributes = sample(record(1, 1, &[0, 1, b'x']), Labels::NONE);
+    let other_labels = sample(record(1, 1, &[]), labels([("a", "b")]));
+    let none = sample(None, Labels::NONE);
     let other_stack = Sample {
         user_stack: vec![0x10],
         ..first.clone()
@@ -92,21 +93,15 @@ fn only_equal_samples_are_merged() {
 fn the_trace_id_comes_from_the_thread_context_else_from_the_labels() {
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let span = "00f067aa0ba902b7";
-    let ids = || {
-        vec![
-            label("otel_traceid", trace),
-            label("otel_spanid", span),
-            label("k", "v"),
-        ]
-    };
+    let ids = || labels([("otel_traceid", trace), ("otel_spanid", span), ("k", "v")]);
     let profile = aggregate([
         Event::Sample(sample(None, ids())),
         Event::Sample(sample(record(0, 0, &[]), ids())),
         Event::Sample(sample(record(1, 2, &[]), ids())),
-        Event::Sample(sample(None, vec![label("otel_traceid", "not hexadecimal")])),
+        Event::Sample(sample(None, labels([("otel_traceid", "not hexadecimal")]))),
         Event::Sample(Sample {
             unreadable: true,
-            ..sample(None, vec![label("otel_spanid", span)])
+            ..sample(None, labels([("otel_spanid", span)]))
         }),
     ]);
     let ids: Vec<_> = profile
@@ -138,7 +133,7 @@ fn attributes_have_the_names_of_the_key_map() {
             1,
             &[0, 1, b'a', 1, 1, b'b', 9, 1, b'c', 0, 1, b'd', 1, 200],
         ),
-        custom_labels: vec![label("user", "ignored"), label("x", "1"), label("x", "2")],
+        custom_labels: labels([("user", "ignored"), ("x", "1"), ("x", "2")]),
     };
     let process = ProcessContext {
         attribute_keys: vec!["http.route".to_owned(), "user".to_owned()],
@@ -156,9 +151,9 @@ fn attributes_have_the_names_of_the_key_map() {
 fn a_program_executed_later_is_another_process_of_the_profile() {
     let child = Sample {
         pid: u32::MAX - 1,
-        ..sample(record(1, 1, &[]), Vec::new())
+        ..sample(record(1, 1, &[]), Labels::NONE)
     };
-    let parent = || Event::Sample(sample(record(1, 1, &[]), Vec::new()));
+    let parent = || Event::Sample(sample(record(1, 1, &[]), Labels::NONE));
     let profile = aggregate([
         parent(),
         Event::Fork {
@@ -189,7 +184,7 @@ fn a_program_executed_later_is_another_process_of_the_profile() {
 
 #[test]
 fn return_addresses_are_looked_up_inside_the_call() {
-    let profile = aggregate([Event::Sample(sample(None, Vec::new()))]);
+    let profile = aggregate([Event::Sample(sample(None, Labels::NONE))]);
     let addresses: Vec<_> = profile.stacks[0]
         .iter()
         .map(|&location| profile.locations[location].address)
@@ -202,7 +197,7 @@ fn kernel_frames_come_before_those_of_the_program() {
     let kernel = 0xffff_ffff_8100_0010;
     let profile = aggregate([Event::Sample(Sample {
         kernel_stack: vec![kernel, kernel + 0x100],
-        ..sample(None, Vec::new())
+        ..sample(None, Labels::NONE)
     })]);
     let stack: Vec<_> = profile.stacks[0]
         .iter()
@@ -226,7 +221,7 @@ fn a_flood_is_merged_and_leaves_room_for_others() {
     const FLOOD: u64 = 50_000;
     let mut aggregator = Aggregator::new(settings()).memory_budget(BUDGET);
     for number in 0..FLOOD {
-        let mut hostile = sample(record(1, 1, &[0; 200]), Vec::new());
+        let mut hostile = sample(record(1, 1, &[0; 200]), Labels::NONE);
         let context = hostile.thread_context.as_mut().unwrap();
         context.trace_id[..8].copy_from_slice(&(number + 1).to_ne_bytes());
         hostile.user_stack = (number..number + 50).collect();
@@ -235,7 +230,7 @@ fn a_flood_is_merged_and_leaves_room_for_others() {
     let good = |trace| Sample {
         pid: u32::MAX - 1,
         user_stack: vec![7],
-        ..sample(record(trace, 1, &[]), Vec::new())
+        ..sample(record(trace, 1, &[]), Labels::NONE)
     };
     for _ in 0..3 {
         for trace in 1..=200 {
@@ -285,12 +280,12 @@ fn a_rotation_starts_anew_and_remembers_who_is_there() {
     let second = Duration::from_secs(1);
     let gone = || Sample {
         pid: u32::MAX - 1,
-        ..sample(None, Vec::new())
+        ..sample(None, Labels::NONE)
     };
     let here = || Sample {
         pid: std::process::id(),
         user_stack: vec![a_rotation_starts_anew_and_remembers_who_is_there as fn() as usize as u64],
-        ..sample(record(1, 1, &[]), Vec::new())
+        ..sample(record(1, 1, &[]), Labels::NONE)
     };
     for event in [Event::Sample(gone()), Event::Sample(here())] {
         aggregator.event(event);
