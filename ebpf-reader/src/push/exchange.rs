@@ -216,6 +216,8 @@ pub(super) fn advice(said: &str) -> &'static str {
         "value is required",
     ]) {
         "; it may be made for another version of OTLP profiles than opentelemetry-proto 1.10"
+    } else if says(&["active series limit"]) {
+        "; have Pyroscope drop the labels trace_id and thread_id by its ingestion_relabeling_rules"
     } else {
         ""
     }
@@ -251,6 +253,10 @@ mod tests {
                 "another version",
             ),
             ("Failed to parse protobuf request", "another version"),
+            (
+                "resource_exhausted: Maximum active series limit exceeded (5000/5000), reduce the number of active streams",
+                "ingestion_relabeling_rules",
+            ),
         ] {
             let advice = advice(said);
             assert!(

@@ -147,7 +147,7 @@ impl Told {
             return;
         };
         let error = exporter.counters().last_error;
-        if error == self.error {
+        if error.as_deref().map(kind) == self.error.as_deref().map(kind) {
             return;
         }
         on_notice(Notice::Push(match &error {
@@ -155,5 +155,31 @@ impl Told {
             None => format!("pushing to {} works again", exporter.endpoint()),
         }));
         self.error = error;
+    }
+}
+
+/// An error without what is another each time: receivers number their refusals.
+fn kind(error: &str) -> String {
+    let words = error.split_whitespace().map(|word| {
+        let is_id = word.len() > 16 && word.contains(|c: char| c.is_ascii_digit());
+        if is_id { "…" } else { word }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_that_differ_in_an_id_are_of_one_kind() {
+        let refusal =
+            |id| format!("HTTP status 500: series with id {id} failed: limit exceeded (5000/5000)");
+        let first = refusal("739f7c99-9e28-498e-a7ce-37fca7ee7f81");
+        assert_eq!(
+            kind(&first),
+            kind(&refusal("804ba136-5d21-4efb-990d-8c8d5382fcb7"))
+        );
+        assert_ne!(kind(&first), kind(&first.replace("500:", "429:")));
     }
 }
