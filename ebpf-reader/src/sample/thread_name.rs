@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// Bytes of a name, the NUL at its end included (TASK_COMM_LEN).
-pub(crate) const SIZE: usize = 16;
+const SIZE: usize = 16;
 
 /// A thread's name: at most 15 bytes, which need not be UTF-8. Made and compared without allocating.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
