@@ -71,15 +71,36 @@ INLINE enum user_space read_entry_registers(struct draft *draft, struct task_str
 
 #if FOLLOW_FRAMES
 /*
+ * The two functions below are not inlined, and take and return numbers, so that the verifier looks at each of
+ * them once. Inlined, they are followed anew for every state in which a caller can be there, and loading takes
+ * four times as long.
+ */
+
+/* Reads the piece of the stack that a frame begins, for follow_frames; other than 0 if it cannot be read. */
+__attribute__((noinline)) int read_piece(u64 frame)
+{
+	struct draft *draft = this_draft();
+	/* Not beyond the page: the next one may be missing. */
+	u64 size = STACK_PAGE - (frame & (STACK_PAGE - 1));
+
+	if (!draft)
+		return -1;
+	if (size > STACK_PIECE)
+		size = STACK_PIECE;
+	if (size < FRAME_RECORD)
+		size = FRAME_RECORD;
+	draft->piece = frame;
+	draft->last = size - FRAME_RECORD;
+	return bpf_probe_read_user(&draft->bytes[DRAFT_SIZE], size, (void *)frame);
+}
+
+/*
  * Follows frame pointers as the kernel does, in a copy of the stack that is read piece by piece, from the
  * registers in this CPU's draft; the number of bytes that it appends there.
  *
  * The kernel reads frame by frame until an address is bad, which is how nearly every stack ends: a page
  * fault, in a virtual machine the greater part of a sample's cost. This ends at a frame pointer that
  * cannot be one.
- *
- * A function of its own with no arguments, which the verifier looks at once. Inlined, it follows the loop anew
- * for every state in which a caller can be there, and loading takes three times as long.
  */
 __attribute__((noinline)) int follow_frames(void)
 {
@@ -104,19 +125,8 @@ __attribute__((noinline)) int follow_frames(void)
 		draft->end = start + (i + 1) * sizeof(address);
 		if (frame < LOWEST_FRAME || (frame & 7))
 			break;
-		if (frame - draft->piece > draft->last) {
-			/* Not beyond the page: the next one may be missing. */
-			u64 size = STACK_PAGE - (frame & (STACK_PAGE - 1));
-
-			if (size > STACK_PIECE)
-				size = STACK_PIECE;
-			if (size < FRAME_RECORD)
-				size = FRAME_RECORD;
-			draft->piece = frame;
-			draft->last = size - FRAME_RECORD;
-			if (bpf_probe_read_user(piece, size, (void *)frame))
-				break;
-		}
+		if (frame - draft->piece > draft->last && read_piece(frame))
+			break;
 		/* Computed anew, so that the verifier sees one state after all ways to here. */
 		offset = frame - draft->piece;
 		OPAQUE(offset);

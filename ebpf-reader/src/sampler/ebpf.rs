@@ -4,14 +4,13 @@
 //! are not sampled.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
 
 use super::off_cpu::Waits;
-use super::programs::{attach, bpf, check_kernel, errno, hash_map, load, take_map};
+use super::programs::{attach, bpf, check_kernel, errno, fit, hash_map};
 use super::wire::Item;
 use super::{frequency, privileges, procfs, target, wire};
 use crate::error::Error;
@@ -96,8 +95,8 @@ impl Options {
 /// Children of a followed process are followed from their first instruction on: the table of processes
 /// is kept by the kernel side. Sampling ends when the value is dropped.
 pub struct EbpfSampler {
-    // Holds the programs and their attachments.
-    _programs: Ebpf,
+    // The programs and their attachments, which end with it.
+    _attached: Vec<OwnedFd>,
     targets: HashMap<MapData, u32, target::Value>,
     copied: HashMap<MapData, u32, u32>,
     told: HashMap<MapData, u32, u32>,
@@ -137,19 +136,19 @@ impl EbpfSampler {
         privileges::check()?;
         check_kernel()?;
 
-        let mut programs = load(options)?;
-        let targets = hash_map(&mut programs, "targets")?;
-        let copied = hash_map(&mut programs, "copied")?;
-        let told = hash_map(&mut programs, "told")?;
-        let counters = take_map(&mut programs, "counters")?;
+        let mut object = fit(options)?;
+        let targets = hash_map(&mut object, "targets")?;
+        let copied = hash_map(&mut object, "copied")?;
+        let told = hash_map(&mut object, "told")?;
+        let counters = object.take_map("counters")?;
         let counters =
             PerCpuArray::try_from(counters).map_err(|error| bpf("open the counters", error))?;
-        let ring = take_map(&mut programs, "ring")?;
+        let ring = object.take_map("ring")?;
         let ring = RingBuf::try_from(ring).map_err(|error| bpf("map the ring buffer", error))?;
-        attach(&mut programs, options)?;
+        let attached = attach(&object, options)?;
 
         Ok(Self {
-            _programs: programs,
+            _attached: attached,
             targets,
             copied,
             told,

@@ -9,6 +9,8 @@
 
 pub mod ebpf;
 mod frequency;
+mod kernel_types;
+mod object;
 mod off_cpu;
 mod privileges;
 pub(crate) mod procfs;

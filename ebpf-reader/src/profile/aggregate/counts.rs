@@ -170,6 +170,14 @@ pub(super) struct Amount {
     pub(super) ns: u64,
 }
 
+impl Amount {
+    /// One more sample.
+    fn add(&mut self, ns: u64) {
+        self.samples += 1;
+        self.ns = self.ns.saturating_add(ns);
+    }
+}
+
 /// The tables and the sums.
 #[derive(Debug)]
 pub(super) struct Counts {
@@ -252,7 +260,12 @@ impl Counts {
             None => self.stacks.insert_full(Stack::others(process)).0,
         };
         let mut key = row_key(thread, context, stack, activity);
-        if !self.rows.contains_key(&key) && !purse.pay(fixed_cost::<(RowKey, Amount)>()) {
+        if let Some(amount) = self.rows.get_mut(&key) {
+            amount.add(ns);
+            self.merged += u64::from(purse.refused);
+            return;
+        }
+        if !purse.pay(fixed_cost::<(RowKey, Amount)>()) {
             key = row_key(
                 self.threads.insert_full(Thread::others(process)).0,
                 self.contexts.insert_full(Published::others(process)).0,
@@ -261,9 +274,7 @@ impl Counts {
             );
         }
         self.merged += u64::from(purse.refused);
-        let amount = self.rows.entry(key).or_default();
-        amount.samples += 1;
-        amount.ns = amount.ns.saturating_add(ns);
+        self.rows.entry(key).or_default().add(ns);
     }
 }
 

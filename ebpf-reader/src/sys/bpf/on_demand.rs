@@ -1,20 +1,18 @@
-//! The system call of eBPF, for a program of a few instructions that is run on demand: no object file, no types.
-//!
-//! Arguments are laid out as in the kernel's `union bpf_attr`, of which each command reads the beginning. The kernel
-//! checks programs before it takes them, and takes no more of an argument than its size says.
+//! A program of a few instructions that is run on demand: no object file, no types.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use super::{
+    MAP_FREEZE, MAP_UPDATE_ELEM, MapElement, MapFreeze, PROG_LOAD, PROG_TYPE_RAW_TRACEPOINT,
+    ProgramLoad, bpf, own,
+};
 
 const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
-const MAP_UPDATE_ELEM: libc::c_long = 2;
-const PROG_LOAD: libc::c_long = 5;
 const PROG_TEST_RUN: libc::c_long = 10;
-const MAP_FREEZE: libc::c_long = 22;
 
 const MAP_TYPE_ARRAY: u32 = 2;
-const PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
 const RDONLY_PROG: u32 = 1 << 7;
 
 const LICENSE: &std::ffi::CStr = c"Dual MIT/GPL";
@@ -26,31 +24,6 @@ struct MapCreate {
     value_size: u32,
     max_entries: u32,
     map_flags: u32,
-}
-
-#[repr(C)]
-struct MapElement {
-    map: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-#[repr(C)]
-struct MapFreeze {
-    map: u32,
-}
-
-#[repr(C)]
-struct ProgramLoad {
-    program_type: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
 }
 
 #[repr(C)]
@@ -68,35 +41,6 @@ struct ProgramTestRun {
     context_size_out: u32,
     context_in: u64,
     context_out: u64,
-}
-
-/// # Safety
-/// `T` is the beginning of `union bpf_attr` for `command`, and the addresses in it are those of memory that is as large
-/// as the command takes it to be, and may be written to where it writes.
-unsafe fn bpf<T>(command: libc::c_long, argument: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: the argument is borrowed for the whole call; what it refers to is the caller's promise.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_mut(argument),
-            size_of::<T>(),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(result)
-}
-
-/// Takes hold of a new file descriptor.
-///
-/// # Safety
-/// `descriptor` was returned by a command that makes one, and nobody else has it.
-unsafe fn own(descriptor: libc::c_long) -> io::Result<OwnedFd> {
-    let descriptor = RawFd::try_from(descriptor).map_err(io::Error::other)?;
-    // SAFETY: by this function's own conditions.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// Memory of the kernel that programs see: a map with one element.
@@ -180,9 +124,7 @@ impl Program {
             instruction_count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
             instructions: instructions.as_ptr().expose_provenance() as u64,
             license: LICENSE.as_ptr().expose_provenance() as u64,
-            log_level: 0,
-            log_size: 0,
-            log: 0,
+            ..ProgramLoad::default()
         };
         // SAFETY: so many instructions of eight bytes lie there, and a string that ends; both are only read.
         let descriptor = unsafe { bpf(PROG_LOAD, &mut argument)? };
