@@ -2,6 +2,7 @@
 //! in every way.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::AtomicBool;
@@ -57,8 +58,16 @@ fn build(folder: &Path, source: &str, pointers: FramePointers) -> Option<PathBuf
 }
 
 fn record(program: &Path, backend: Backend, unwinding: Unwinding) -> Option<Profile> {
+    record_command([program.as_os_str(), "0.8".as_ref()], backend, unwinding)
+}
+
+fn record_command<const N: usize>(
+    command: [&OsStr; N],
+    backend: Backend,
+    unwinding: Unwinding,
+) -> Option<Profile> {
     let options = Options::new()
-        .command([program.as_os_str(), "0.8".as_ref()])
+        .command(command)
         .frequency_hz(499)
         .backend(backend)
         .unwinding(unwinding);
@@ -157,6 +166,38 @@ fn programs_with_frame_pointers_have_whole_stacks() {
             if let Some(profile) = record(&program, backend, unwinding) {
                 let what = format!("{backend:?}, {unwinding:?}");
                 Stacks::of(&profile).assert_whole(&what);
+            }
+        }
+    }
+}
+
+/// What was found out with a program's first process holds for the next, whatever its parent's stacks ask for.
+#[test]
+fn programs_that_run_again_have_whole_stacks() {
+    const AGAIN: &str = r#"for run in 1 2 3 4; do "$0" 0.3; done"#;
+    let folder = tempfile::tempdir().unwrap();
+    for pointers in [FramePointers::Kept, FramePointers::Omitted] {
+        let Some(program) = build(folder.path(), "chain.c", pointers) else {
+            return;
+        };
+        for backend in BACKENDS {
+            let command = [
+                "sh".as_ref(),
+                "-c".as_ref(),
+                AGAIN.as_ref(),
+                program.as_os_str(),
+            ];
+            if let Some(profile) = record_command(command, backend, Unwinding::Auto) {
+                let what = format!("{pointers:?}, {backend:?}");
+                Stacks::of(&profile).assert_whole(&what);
+                let rows = profile.rows.iter();
+                let empty = rows.filter(|row| profile.stacks[row.stack].is_empty());
+                let empty: u64 = empty.map(|row| row.samples).sum();
+                let samples: u64 = profile.rows.iter().map(|row| row.samples).sum();
+                assert!(
+                    empty * 20 <= samples,
+                    "{what}: {empty} of {samples} have no stack"
+                );
             }
         }
     }

@@ -220,22 +220,30 @@ impl Aggregator {
         self.stack.clear();
         self.stack.extend_from_slice(&sample.kernel_stack);
         let kernel = self.stack.len();
-        if !process.choice.copies() {
-            self.stack.extend_from_slice(&sample.user_stack);
-        } else if let Some(copy) = &sample.stack_copy {
-            let settled = process.unwind(
-                &mut self.unwinder,
-                copy,
-                &sample.user_stack,
-                &mut self.modules,
-                &mut self.stack,
-            );
-            if settled {
-                self.steering.learn(process);
+        match &sample.stack_copy {
+            Some(copy) if process.choice.copies() => {
+                let settled = process.unwind(
+                    &mut self.unwinder,
+                    copy,
+                    &sample.user_stack,
+                    &mut self.modules,
+                    &mut self.stack,
+                );
+                if settled {
+                    self.steering.learn(process);
+                }
             }
-        } else {
-            self.stack.extend_from_slice(&sample.user_stack);
-            self.steering.remind(process);
+            // Taken before it was settled, or the sampler goes by what the parent's stacks ask for.
+            Some(copy) => {
+                process.follow(copy, &sample.user_stack, &mut self.modules, &mut self.stack);
+                self.steering.decline(process);
+            }
+            None => {
+                self.stack.extend_from_slice(&sample.user_stack);
+                if process.choice.copies() {
+                    self.steering.remind(process);
+                }
+            }
         }
         let stack = StackRef::new(id, kernel, &self.stack);
         let stack = self.counts.find_stack(stack);

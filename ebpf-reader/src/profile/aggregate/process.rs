@@ -36,8 +36,8 @@ pub(super) struct FollowedProcess {
     pub(super) held: usize,
     /// How its stacks are found.
     pub(super) choice: Choice,
-    /// Samples without the copies that were asked for.
-    pub(super) without_copy: u32,
+    /// Samples without the copy that is needed, or with one that is not, since the sampler was last asked.
+    pub(super) at_odds: u32,
     gone: bool,
     pub(super) pid: u32,
     name: String,
@@ -110,7 +110,7 @@ impl FollowedProcess {
             held: 0,
             gone: false,
             choice: Choice::default(),
-            without_copy: 0,
+            at_odds: 0,
             pid: 0,
             name: String::new(),
             executable: String::new(),
@@ -209,6 +209,26 @@ impl FollowedProcess {
         self.choice = choice;
         unwind::join(frame_pointers, frames, start, outcome);
         settled
+    }
+
+    /// Appends the addresses that the frame pointers in a copied stack lead to, or what the kernel found by them.
+    pub(super) fn follow(
+        &mut self,
+        copy: &StackCopy,
+        user_stack: &[u64],
+        modules: &mut Modules,
+        frames: &mut Vec<u64>,
+    ) {
+        if !user_stack.is_empty() {
+            frames.extend_from_slice(user_stack);
+            return;
+        }
+        let start = frames.len();
+        let outcome = Unwinder::follow_frame_pointers(copy, &self.space, frames);
+        if outcome == Outcome::Unknown && self.look_again(modules) {
+            frames.truncate(start);
+            Unwinder::follow_frame_pointers(copy, &self.space, frames);
+        }
     }
 
     /// The program's own file: it is mapped below its libraries.

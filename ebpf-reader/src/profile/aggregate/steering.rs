@@ -14,7 +14,7 @@ const ATTEMPTS: u32 = 40;
 /// Requests that wait. Those that do not fit are made later, when samples come without copies.
 const MAX_REQUESTS: usize = 4096;
 
-/// Samples without a copy after which a sampler is asked again.
+/// Samples with or without a copy, against what was chosen, after which a sampler is asked again.
 const REMINDER: u32 = 32;
 
 /// Programs of which it is known which way is theirs.
@@ -84,13 +84,22 @@ impl Steering {
         }
     }
 
-    /// A sample came without the copy that it should have.
+    /// A sample came without the copy that it should have. The next ones may come with it.
     pub(super) fn remind(&mut self, process: &mut FollowedProcess) {
-        process.without_copy += 1;
-        if process.without_copy >= REMINDER {
-            process.without_copy = 0;
+        process.at_odds += 1;
+        if process.at_odds >= REMINDER {
+            process.at_odds = 0;
             self.copy(process.pid, true);
         }
+    }
+
+    /// A sample came with a copy that nobody asked for: a child inherits what was asked for its parent, even if it
+    /// executes a program of which it is known that it needs none.
+    pub(super) fn decline(&mut self, process: &mut FollowedProcess) {
+        if process.at_odds == 0 {
+            self.copy(process.pid, false);
+        }
+        process.at_odds = (process.at_odds + 1) % REMINDER;
     }
 
     /// Forgets programs whose files are closed.
