@@ -11,9 +11,14 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result
         events: libc::POLLIN,
         revents: 0,
     };
-    let milliseconds = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
-    // SAFETY: `entry` is one valid pollfd, and its descriptor is borrowed for the whole call.
-    let result = unsafe { libc::poll(&raw mut entry, 1, milliseconds) };
+    // In whole milliseconds, a caller that waits for the rest of a time would come back again and again at its end.
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    // SAFETY: `entry` is one valid pollfd, and its descriptor is borrowed for the whole call; `timeout` is valid, too,
+    // and a null mask of signals leaves the thread's as it is.
+    let result = unsafe { libc::ppoll(&raw mut entry, 1, &raw const timeout, std::ptr::null()) };
     if result < 0 {
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
@@ -21,4 +26,27 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::fd::AsFd as _;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn less_than_a_millisecond_is_waited_for_too() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let short = Duration::from_micros(700);
+        let begin = Instant::now();
+        wait_readable(reader.as_fd(), short).unwrap();
+        assert!(begin.elapsed() >= short);
+
+        // Not the whole time: it would be longer than any test may take.
+        writer.write_all(b"x").unwrap();
+        wait_readable(reader.as_fd(), Duration::from_secs(100_000)).unwrap();
+        wait_readable(reader.as_fd(), Duration::MAX).unwrap();
+    }
 }
