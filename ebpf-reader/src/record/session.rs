@@ -21,6 +21,8 @@ use crate::symbolize::Symbolizer;
 const TICK: Duration = Duration::from_millis(200);
 /// Shortest pause between two rounds, where there is something else to do.
 const SHORTEST: Duration = Duration::from_millis(50);
+/// The same where a program was just executed, which may end soon.
+const SHORTEST_AFTER_EXEC: Duration = Duration::from_millis(5);
 /// Pause between two looks at which processes are still there, in case the event of an exit was lost.
 const CENSUS: Duration = Duration::from_millis(500);
 /// How often a program that was just executed is looked at before it is given up.
@@ -60,7 +62,7 @@ pub(super) fn run<'a>(
         session.follow_at_start(target, options.pids.contains(&target.pid))?;
     }
     let command = session.start_command(options)?;
-    session.follow_cgroup();
+    session.follow_cgroup()?;
     if session.is_over() && command.is_none() {
         return Err(Error::NothingToRecord);
     }
@@ -207,23 +209,16 @@ impl Session<'_> {
             if let Err(error) = self.poll(remaining.map_or(wait, |remaining| remaining.min(wait))) {
                 return End::Failed(error);
             }
-            // A process with very many mappings may hold up each of these. Two in a row would be more than the ring
-            // has room for.
-            let steps: [fn(&mut Self); 3] =
-                [Self::locate_new_programs, Self::look_again, |session| {
-                    session.aggregator.tick(Instant::now());
-                }];
-            for step in steps {
-                step(self);
-                if let Err(error) = self.poll(Duration::ZERO) {
-                    return End::Failed(error);
-                }
+            if let Err(error) = self.keep_up() {
+                return End::Failed(error);
             }
             let now = Instant::now();
             if now >= next_census {
                 next_census = now + CENSUS;
                 self.census();
-                self.follow_cgroup();
+                if let Err(error) = self.follow_cgroup() {
+                    return End::Failed(error);
+                }
             }
             if let Err(error) = self.cut(false) {
                 return End::Failed(error);
@@ -246,15 +241,31 @@ impl Session<'_> {
         }
     }
 
+    /// Looks at what has changed in the processes. One with very many mappings may hold up each of these: two in a row
+    /// would be more than the ring has room for.
+    fn keep_up(&mut self) -> Result<(), Error> {
+        self.locate_new_programs()?;
+        self.look_again();
+        self.poll(Duration::ZERO)?;
+        self.aggregator.tick(Instant::now());
+        self.poll(Duration::ZERO)
+    }
+
     /// How long a round may wait for events.
     fn wait(&self) -> Duration {
         // Whoever takes windows may want one now.
-        if self.cut.is_some() || !self.to_locate.is_empty() {
-            return SHORTEST;
-        }
-        self.looks
-            .pause()
-            .map_or(TICK, |pause| pause.clamp(SHORTEST, TICK))
+        let longest = if self.cut.is_some() || !self.to_locate.is_empty() {
+            SHORTEST
+        } else {
+            self.looks
+                .pause()
+                .map_or(TICK, |pause| pause.clamp(SHORTEST, TICK))
+        };
+        let look = self.aggregator.next_look().map_or(longest, |next| {
+            next.saturating_duration_since(Instant::now())
+                .max(SHORTEST_AFTER_EXEC)
+        });
+        longest.min(look)
     }
 
     /// Ends the window at hand if it is over, or everything is.
@@ -301,18 +312,20 @@ impl Session<'_> {
     }
 
     /// Follows processes of the control group that are not followed yet.
-    fn follow_cgroup(&mut self) {
-        let Some(cgroup) = &self.cgroup else { return };
+    fn follow_cgroup(&mut self) -> Result<(), Error> {
+        let Some(cgroup) = &self.cgroup else {
+            return Ok(());
+        };
         for pid in cgroup.processes() {
             if pid != std::process::id() && self.followed.insert(pid) {
                 self.to_locate.push((pid, 0));
             }
         }
-        self.locate_new_programs();
+        self.locate_new_programs()
     }
 
     /// Finds out where programs that were just executed keep their pointers.
-    fn locate_new_programs(&mut self) {
+    fn locate_new_programs(&mut self) -> Result<(), Error> {
         for (pid, attempts) in std::mem::take(&mut self.to_locate) {
             if !self.followed.contains(&pid) {
                 continue;
@@ -330,7 +343,10 @@ impl Session<'_> {
                 Err(_) if attempts < LOCATE_ATTEMPTS => self.to_locate.push((pid, attempts + 1)),
                 Err(error) => (self.on_progress)(Progress::Warning(error)),
             }
+            // Many may have been started at once, with large files that are not in memory yet.
+            self.poll(Duration::ZERO)?;
         }
+        Ok(())
     }
 
     /// Follows processes anew that keep pointers elsewhere since they were looked at.

@@ -157,15 +157,23 @@ impl Aggregator {
         }
     }
 
-    /// Looks for process contexts that were published or changed. To be called several times a second.
+    /// Looks for process contexts that were published or changed, and at the mappings of new programs. To be called
+    /// several times a second.
     pub fn tick(&mut self, now: Instant) {
         for process in self.processes.values_mut() {
             process.refresh_context(now, &mut self.modules);
+            process.catch_up(&mut self.modules);
         }
         if now >= self.next_weighing {
             self.next_weighing = now + WEIGHING;
             self.weigh_processes();
         }
+    }
+
+    /// When [`Aggregator::tick`] has something to do that cannot wait: a program that was just executed may end soon.
+    pub fn next_look(&self) -> Option<Instant> {
+        let looks = self.processes.values().map(FollowedProcess::next_look);
+        looks.flatten().min()
     }
 
     fn weigh_processes(&mut self) {
@@ -250,6 +258,8 @@ impl Aggregator {
         if stack.is_new() {
             let user_stack = self.stack.get(kernel..).unwrap_or_default();
             process.see_stack(user_stack, &mut self.modules);
+        } else {
+            process.catch_up(&mut self.modules);
         }
         let thread = Thread {
             process: id,

@@ -10,14 +10,17 @@ use crate::profile::Process;
 use crate::sample::StackCopy;
 use crate::unwind::{self, Choice, Outcome, Unwinder};
 
-/// Pause between two looks at the mappings for addresses in none of them, doubled each time.
-const FIRST_LOOK: Duration = Duration::from_millis(50);
+/// Pause between two looks at the mappings, doubled each time. A program that was just executed has its libraries
+/// within milliseconds, and may have ended soon after.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
 /// The longest such pause.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 /// A pause is at least this many times as long as the look took: a process with very many mappings cannot keep
 /// the reader from its samples.
 const TIMES_COST: u32 = 100;
-/// Pause between two looks for a new process context, once there was one or a number of looks found none.
+/// Pause between two looks for a new process context, doubled each time.
+const FIRST_CONTEXT_LOOK: Duration = Duration::from_millis(50);
+/// The longest such pause.
 const CONTEXT_LOOK: Duration = Duration::from_secs(1);
 
 /// Number of the next program; from 1.
@@ -48,6 +51,8 @@ pub(super) struct FollowedProcess {
     space: AddressSpace,
     next_look: Instant,
     pause: Duration,
+    /// A look at the mappings is due, as soon as it may be.
+    owes_look: bool,
     reader: Option<Reader>,
     /// The parent's process context: a forked child has its threads' records, and not the mapping.
     inherited: Option<Arc<ProcessContext>>,
@@ -70,6 +75,8 @@ impl FollowedProcess {
             instance: next_instance(),
             reader: Reader::open(pid).ok(),
             choice,
+            // It may have been executed in this moment, and have nothing but itself and the linker.
+            owes_look: true,
             ..Self::nothing(now)
         };
         new.space.refresh(pid, modules);
@@ -119,12 +126,13 @@ impl FollowedProcess {
             space: AddressSpace::default(),
             next_look: now + FIRST_LOOK,
             pause: FIRST_LOOK,
+            owes_look: false,
             reader: None,
             inherited: None,
             shared: None,
             forgotten: false,
             next_context_look: now,
-            context_pause: FIRST_LOOK,
+            context_pause: FIRST_CONTEXT_LOOK,
         }
     }
 
@@ -146,10 +154,25 @@ impl FollowedProcess {
         self.space.iter().filter_map(|piece| piece.module)
     }
 
-    /// Looks at the mappings again if an address lies in none of them.
+    /// Looks at the mappings again if an address lies in none of them: now or, if that was just done, when it is due
+    /// ([`Self::catch_up`]). The same stack will not be shown again.
     pub(super) fn see_stack(&mut self, addresses: &[u64], modules: &mut Modules) {
         let known = |&address| self.space.find(address).is_some();
         if !addresses.iter().all(known) {
+            self.owes_look = true;
+            self.catch_up(modules);
+        }
+    }
+
+    /// When the mappings are to be looked at again, if that is due.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        let owes = self.owes_look && !self.gone && !self.forgotten;
+        owes.then_some(self.next_look)
+    }
+
+    /// Looks at the mappings again if that is due.
+    pub(super) fn catch_up(&mut self, modules: &mut Modules) {
+        if self.owes_look {
             self.look_again(modules);
         }
     }
@@ -160,6 +183,7 @@ impl FollowedProcess {
         if self.gone || self.forgotten || now < self.next_look {
             return false;
         }
+        self.owes_look = false;
         self.space.refresh(self.pid, modules);
         self.pause = (self.pause * 2).min(LAST_LOOK);
         let cost = now.elapsed().saturating_mul(TIMES_COST);

@@ -215,6 +215,41 @@ fn kernel_frames_come_before_those_of_the_program() {
     assert_eq!(mapping(2), None);
 }
 
+/// The same stack is not shown again: what it needs must not be forgotten because it came at a bad time.
+#[test]
+fn mappings_are_looked_at_again_however_soon_a_stack_asks_for_it() {
+    let mut aggregator = Aggregator::new(settings());
+    let pid = std::process::id();
+    let wait = |aggregator: &mut Aggregator| {
+        let next = aggregator.next_look().expect("a look is due");
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        aggregator.tick(Instant::now());
+        assert_eq!(aggregator.next_look(), None);
+    };
+    assert_eq!(aggregator.next_look(), None);
+    // A program that has just begun.
+    aggregator.follow(pid);
+    wait(&mut aggregator);
+    // Stacks that lead nowhere, until one comes in the pause after a look.
+    let mut address = 0;
+    let mut ask = |aggregator: &mut Aggregator| {
+        while aggregator.next_look().is_none() {
+            address += 1;
+            aggregator.event(Event::Sample(Sample {
+                pid,
+                user_stack: vec![address],
+                ..Sample::default()
+            }));
+        }
+    };
+    ask(&mut aggregator);
+    wait(&mut aggregator);
+    ask(&mut aggregator);
+    // What is gone is not waited for.
+    aggregator.event(Event::Exit { pid });
+    assert_eq!(aggregator.next_look(), None);
+}
+
 #[test]
 fn a_flood_is_merged_and_leaves_room_for_others() {
     const BUDGET: usize = 1 << 20;
