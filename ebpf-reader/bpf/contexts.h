@@ -39,6 +39,8 @@ INLINE void read_thread_context(struct draft *draft, const u8 *record)
 	if (sample->record[RECORD_VALID_OFFSET] != RECORD_VALID)
 		return;
 	draft->flags |= HAS_THREAD_CONTEXT;
+	if (!*(u16 *)&sample->record[RECORD_SIZE_OFFSET])
+		return;
 	size = append(draft, record + RECORD_HEADER_SIZE, *(u16 *)&sample->record[RECORD_SIZE_OFFSET], MAX_ATTRS);
 	if (size >= 0)
 		sample->attrs_size = size;

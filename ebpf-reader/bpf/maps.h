@@ -14,7 +14,13 @@
  */
 #define SWITCH_IN_RESERVE (128 * 1024)
 #define SAMPLE_RESERVE (512 * 1024)
-#define SWITCH_OUT_RESERVE (RING_SIZE / 2)
+#define SWITCH_OUT_RESERVE (2 * 1024 * 1024)
+/*
+ * Copies of stacks take up nearly all of it. A reader that is held up, or a storm of switches, costs stacks
+ * before it costs samples: beyond this nothing is copied.
+ */
+#define SAMPLE_COPY_RESERVE (RING_SIZE / 4)
+#define SWITCH_OUT_COPY_RESERVE (RING_SIZE / 2)
 /* The reader looks at the ring by itself several times a second; it is woken only if that is too slow. */
 #define RING_WAKEUP (1024 * 1024)
 

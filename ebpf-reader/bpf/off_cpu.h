@@ -96,7 +96,7 @@ INLINE void switch_out(void *context, struct task_struct *task, int preempted, u
 		sample->kernel_stack_size = append_addresses(context, draft, OWN_FRAMES);
 	space = read_entry_registers(draft, task);
 	if (space != USER_NONE)
-		take_user_stack(context, draft, space, pid);
+		take_user_stack(context, draft, space, pid, waiting <= RING_SIZE - SWITCH_OUT_COPY_RESERVE);
 	read_contexts(draft, target, task);
 	if (draft->flags & HAS_COPY)
 		copy_stack(draft, task);

@@ -68,7 +68,7 @@ int sample_cpu(struct user_registers *interrupted)
 	else
 		space = read_entry_registers(draft, task);
 	if (space != USER_NONE)
-		take_user_stack(interrupted, draft, space, pid);
+		take_user_stack(interrupted, draft, space, pid, waiting <= RING_SIZE - SAMPLE_COPY_RESERVE);
 	if (target)
 		read_contexts(draft, target, task);
 	if (draft->flags & HAS_COPY)

@@ -129,7 +129,7 @@ enum counter {
 	LOST_SAMPLES = 0,     /* the ring buffer was full */
 	LOST_LIFE_EVENTS = 1, /* the same */
 	UNREADABLE_SAMPLES = 2,
-	TRUNCATED_SAMPLES = 3, /* attributes, labels, keys or values beyond the bounds above */
+	TRUNCATED_SAMPLES = 3, /* beyond the bounds above; or a stack that was not copied, for want of room */
 	REFUSED_TARGETS = 4,   /* the table of targets was full when one forked */
 	LOST_SWITCH_INS = 5,   /* the ring buffer was full */
 	COUNTERS = 6,

@@ -146,13 +146,29 @@ INLINE int follow_frames(void)
 }
 #endif
 
-/* Appends the user stack's addresses to the draft, which has the registers; or marks it for a copy. */
-INLINE void take_user_stack(void *context, struct draft *draft, enum user_space space, u32 pid)
+/* Appends the one address that is known without a look at the stack. */
+INLINE u32 append_instruction(struct draft *draft)
+{
+	struct sample *sample = (struct sample *)draft->bytes;
+	u64 end = draft->end & DRAFT_MASK, *addresses = __builtin_assume_aligned(&draft->bytes[end], 8);
+
+	addresses[0] = sample->registers.instruction;
+	draft->end = end + sizeof(*addresses);
+	return sizeof(*addresses);
+}
+
+/* Appends the user stack's addresses to the draft, which has the registers; or marks it for a copy, if there is room. */
+INLINE void take_user_stack(void *context, struct draft *draft, enum user_space space, u32 pid, int has_room)
 {
 	struct sample *sample = (struct sample *)draft->bytes;
 
 	if (bpf_map_lookup_elem(&copied, &pid)) {
-		draft->flags |= HAS_COPY;
+		if (has_room) {
+			draft->flags |= HAS_COPY;
+			return;
+		}
+		sample->user_stack_size = append_instruction(draft);
+		draft->truncated = 1;
 		return;
 	}
 	if (FOLLOW_FRAMES && space == USER_WORDS)

@@ -213,6 +213,18 @@ pub struct Sample {
     pub stack_copy: Option<StackCopy>,
 }
 
+impl Sample {
+    /// Where there is no room for the copy of the stack: keeps the innermost frame, which is known without it. Whether
+    /// there was a copy.
+    pub(crate) fn drop_copy(&mut self) -> bool {
+        let copy = self.stack_copy.take();
+        if let Some(copy) = &copy {
+            self.user_stack = vec![copy.registers.instruction];
+        }
+        copy.is_some()
+    }
+}
+
 /// What happened in the processes that are followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -294,7 +306,8 @@ pub struct Counters {
     pub lost_events: u64,
     /// Samples with [`Sample::unreadable`] set.
     pub unreadable: u64,
-    /// Samples in which attributes, labels, keys or values were cut off.
+    /// Samples in which attributes, labels, keys or values were cut off, or the user stack after its innermost frame:
+    /// there was no room for a copy of it.
     pub truncated: u64,
     /// Child processes that are not followed because there were too many already.
     pub refused_processes: u64,

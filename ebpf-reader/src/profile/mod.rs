@@ -43,7 +43,7 @@ pub struct Profile {
     pub with_context: u64,
     /// Samples whose thread published something that could not be read.
     pub unreadable: u64,
-    /// Samples in which attributes, labels, keys or values were cut off.
+    /// Samples in which attributes, labels, keys or values were cut off, or the user stack after its innermost frame.
     pub truncated: u64,
     /// Samples that were taken but not delivered; they are not among [`Profile::samples`].
     pub lost: u64,

@@ -55,10 +55,7 @@ impl Waits {
             self.lost += 1;
             return;
         }
-        if self.copied + copied(&sample) > MAX_COPIED
-            && let Some(copy) = sample.stack_copy.take()
-        {
-            sample.user_stack = vec![copy.registers.instruction];
+        if self.copied + copied(&sample) > MAX_COPIED && sample.drop_copy() {
             self.truncated += 1;
         }
         self.threads += 1;

@@ -39,8 +39,9 @@ impl Queue {
         let mut state = self.state();
         if let Event::Sample(sample) = &mut event
             && state.events.len() >= MAX_COPIES
+            && sample.drop_copy()
         {
-            sample.stack_copy = None;
+            state.counters.truncated += 1;
         }
         let is_sample = matches!(event, Event::Sample(_));
         let room = MAX_WAITING + if is_sample { 0 } else { RESERVE };
@@ -78,7 +79,39 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::Sample;
+    use crate::sample::{Registers, Sample, StackCopy};
+
+    #[test]
+    fn stacks_are_lost_before_samples() {
+        let copy = StackCopy {
+            registers: Registers {
+                instruction: 0x1234,
+                ..Registers::default()
+            },
+            bytes: vec![0; 16],
+        };
+        let sample = Sample {
+            user_stack: vec![0x1234, 0x5678],
+            stack_copy: Some(copy.clone()),
+            ..Sample::default()
+        };
+        let queue = Queue::default();
+        for _ in 0..=MAX_COPIES {
+            queue.push(Event::Sample(sample.clone()));
+        }
+        queue.push(Event::Sample(Sample::default()));
+        assert_eq!(queue.counters().truncated, 1);
+        let events = queue.take(Duration::ZERO);
+        let copied = |event: &Event| matches!(event, Event::Sample(sample) if sample.stack_copy.as_ref() == Some(&copy));
+        assert_eq!(
+            events.iter().filter(|event| copied(event)).count(),
+            MAX_COPIES
+        );
+        let Some(Event::Sample(last)) = events.get(MAX_COPIES) else {
+            panic!("a sample is missing")
+        };
+        assert_eq!((&last.stack_copy, &last.user_stack), (&None, &vec![0x1234]));
+    }
 
     #[test]
     fn samples_are_lost_before_life_events() {

@@ -43,7 +43,7 @@ pub(super) fn text(health: &Health, ring: &Ring, push: Option<&push::Counters>) 
     );
     out.counter(
         "samples_truncated_total",
-        "Samples of which attributes or labels were cut off.",
+        "Samples of which attributes, labels or the user stack were cut off.",
         get(&health.truncated),
     );
     out.counter(

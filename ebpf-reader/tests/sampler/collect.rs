@@ -9,7 +9,8 @@ use ebpf_reader::sampler::{EbpfSampler, PtraceSampler};
 
 /// Samples a second in tests.
 pub(crate) const FREQUENCY_HZ: u64 = 199;
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits at most for what has to happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Polls until `enough` says so.
 pub(crate) fn collect(

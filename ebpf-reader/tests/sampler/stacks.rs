@@ -3,12 +3,16 @@
 use std::collections::HashSet;
 use std::fs;
 use std::ops::Range;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ebpf_reader::Error;
 use ebpf_reader::sample::{Event, Sample, Sampler};
 use ebpf_reader::sampler::ebpf::Options;
 
-use crate::collect::{FREQUENCY_HZ, collect, count, ebpf, ebpf_with, ptrace, samples};
+use crate::collect::{
+    FREQUENCY_HZ, PATIENCE, collect, collect_for, count, ebpf, ebpf_with, ptrace, samples,
+};
 use crate::running::Target;
 use crate::target::stacks::{DEEP_WORDS, PATTERN, SHALLOW_WORDS, WILD};
 
@@ -202,6 +206,47 @@ fn ptrace_copies_hold_what_lies_there() {
     let target = Target::start("stacks");
     let mut sampler = ptrace();
     copies_hold_what_lies_there(&mut sampler, &target);
+    drop(sampler);
+    target.finish();
+}
+
+/// Copies fill the ring long before samples do.
+#[test]
+fn a_poller_that_is_late_loses_stacks_before_samples() {
+    let Some(mut sampler) = ebpf_with(&Options::new(997)) else {
+        return;
+    };
+    let target = Target::start("stacks");
+    sampler
+        .follow(target.pid(), target.locations)
+        .expect("the target can be followed");
+    sampler
+        .copy_stacks(target.pid(), true)
+        .expect("it is followed");
+    let copied = |events: &[Event]| samples(events).any(|sample| sample.stack_copy.is_some());
+    collect(&mut sampler, copied);
+
+    let start = Instant::now();
+    while sampler.counters().truncated < 100 {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "the ring has room for all of it"
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+    let late = collect_for(&mut sampler, Duration::from_millis(100));
+    assert!(copied(&late));
+    let without = samples(&late).filter(|sample| sample.stack_copy.is_none());
+    let mut count = 0;
+    for sample in without {
+        assert_eq!(sample.user_stack.len(), 1, "{sample:x?}");
+        count += 1;
+    }
+    let counters = sampler.counters();
+    assert_eq!((counters.lost_samples, counters.truncated), (0, count));
+    // There is room again.
+    let after = collect_for(&mut sampler, Duration::from_millis(100));
+    assert!(samples(&after).all(|sample| sample.stack_copy.is_some()));
     drop(sampler);
     target.finish();
 }
