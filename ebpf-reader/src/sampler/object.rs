@@ -185,22 +185,43 @@ fn failed<E: StdError + Send + Sync + 'static>(verb: &str) -> impl Fn(E) -> Erro
 
 fn refusal(name: &str, refused: Refused) -> Error {
     let action = format!("load the eBPF program {name}");
-    if let Some(refused) = privileges::refused(&action, &refused.error) {
-        return refused;
-    }
     // The log has thousands of lines; its conclusion is at the end.
     let conclusion = refused
         .log
         .lines()
-        .rfind(|line| !line.starts_with("processed ") && !line.trim().is_empty())
-        .unwrap_or("no verifier log");
-    bpf(format!("{action} ({conclusion})"), refused.error)
+        .rfind(|line| !line.starts_with("processed ") && !line.trim().is_empty());
+    match conclusion {
+        // Whatever the number of its error: the verifier is asked after the privileges.
+        Some(conclusion) => bpf(format!("{action} ({conclusion})"), refused.error),
+        None => privileges::refused(&action, &refused.error)
+            .unwrap_or_else(|| bpf(format!("{action} (no verifier log)"), refused.error)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::programs::OBJECT;
     use super::*;
+
+    #[test]
+    fn what_the_verifier_says_is_told_and_is_no_want_of_privileges() {
+        let told = |number, log: &str| {
+            let error = io::Error::from_raw_os_error(number);
+            let log = log.to_owned();
+            refusal("on_fork", Refused { error, log }).to_string()
+        };
+        let log = "0: R1=ctx()\ninvalid mem access 'scalar'\nprocessed 1 insns\n\n";
+        for number in [libc::EACCES, libc::EPERM, libc::EINVAL] {
+            let told = told(number, log);
+            assert!(
+                told.contains("on_fork (invalid mem access 'scalar')"),
+                "{told}"
+            );
+            assert!(!told.contains("CAP_BPF"), "{told}");
+        }
+        assert!(told(libc::EPERM, "").contains("CAP_BPF"));
+        assert!(told(libc::EINVAL, "").contains("no verifier log"));
+    }
 
     #[test]
     fn the_part_of_the_types_fits_as_the_whole_does() {
