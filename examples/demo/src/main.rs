@@ -38,10 +38,22 @@ const EBPF_HZ: u64 = 997;
 /// Fewer: here every sample stops a thread.
 const PTRACE_HZ: u64 = 199;
 
+const HELP: &str = "Starts a service, records it from outside for some seconds of requests, and compares the CPU time of \
+                    each trace with the service's own account.\n\n\
+                    Usage: demo\n       demo serve    the service alone, until standard input ends";
+
 fn main() -> ExitCode {
     let result = match env::args().nth(1).as_deref() {
         Some(SERVE) => service::run(SdkTracerProvider::builder().build()),
-        _ => demo(),
+        Some("--help" | "-h") => {
+            println!("{HELP}");
+            Ok(())
+        }
+        Some(other) => Err(anyhow::anyhow!(
+            "{:?} is not understood: the demo takes no arguments",
+            other
+        )),
+        None => demo(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
