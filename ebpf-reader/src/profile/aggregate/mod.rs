@@ -271,6 +271,7 @@ impl Aggregator {
             Activity::Blocked | Activity::Preempted => sample.off_cpu_ns,
         };
         process.sampled = true;
+        process.name_after(&sample.thread_name);
         self.counts.count(
             &mut process.held,
             thread,

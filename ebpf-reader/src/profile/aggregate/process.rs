@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::process::{self, AddressSpace, ModuleId, Modules, Piece};
 use crate::process_context::{ProcessContext, Reader};
 use crate::profile::Process;
-use crate::sample::StackCopy;
+use crate::sample::{StackCopy, ThreadName};
 use crate::unwind::{self, Choice, Outcome, Unwinder};
 
 /// Pause between two looks at the mappings, doubled each time. A program that was just executed has its libraries
@@ -147,6 +147,13 @@ impl FollowedProcess {
     /// Whether nothing will come from it any more.
     pub(super) fn is_gone(&self) -> bool {
         self.gone
+    }
+
+    /// Names a process that was gone before anything could be read of it, by its thread.
+    pub(super) fn name_after(&mut self, thread: &ThreadName) {
+        if self.name.is_empty() {
+            self.name = thread.to_string_lossy().into_owned();
+        }
     }
 
     /// The files that are mapped into it.

@@ -183,6 +183,20 @@ fn a_program_executed_later_is_another_process_of_the_profile() {
 }
 
 #[test]
+fn a_process_that_is_gone_has_its_threads_name() {
+    let own = Sample {
+        pid: std::process::id(),
+        ..sample(None, Labels::NONE)
+    };
+    let samples = [sample(None, Labels::NONE), own];
+    let profile = aggregate(samples.map(Event::Sample));
+    let own_name = crate::process::name(std::process::id()).unwrap();
+    assert_ne!(own_name, "worker");
+    let names = profile.processes.iter().map(|process| &*process.name);
+    assert_eq!(names.collect::<Vec<_>>(), ["worker", &own_name]);
+}
+
+#[test]
 fn return_addresses_are_looked_up_inside_the_call() {
     let profile = aggregate([Event::Sample(sample(None, Labels::NONE))]);
     let addresses: Vec<_> = profile.stacks[0]
