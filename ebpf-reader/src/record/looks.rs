@@ -3,7 +3,7 @@
 //! Soon after something has changed, then with growing pauses. All processes together are looked at so rarely
 //! that it does not cost much of a CPU, however many there are and whatever they have mapped.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -20,12 +20,17 @@ const PER_PROCESS: Duration = Duration::from_millis(20);
 const TIMES_COST: u32 = 100;
 /// Time for looks at one go; whoever has to wait comes next time.
 const AT_ONE_GO: Duration = Duration::from_millis(10);
+/// How often it is seen that nobody asked for a look at a process: a child, which runs what its parent does.
+const ROUND: Duration = Duration::from_millis(500);
 
 /// The looks at all followed processes.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     files: ElfFiles,
     looks: HashMap<u32, Look>,
+    /// When it is the turn of each: [`Look::next`].
+    turns: BTreeSet<(Instant, u32)>,
+    next_round: Option<Instant>,
 }
 
 /// One process.
@@ -72,14 +77,16 @@ impl Looks {
     pub(super) fn restart(&mut self, pid: u32, told: Option<Locations>) {
         let now = Instant::now();
         let look = self.looks.entry(pid).or_insert_with(|| Look::new(pid, now));
+        self.turns.remove(&(look.next, pid));
         look.told = told;
         look.pause = SHORTEST;
         look.next = now + SHORTEST;
+        self.turns.insert((look.next, pid));
     }
 
     /// How long until it is a process's turn.
     pub(super) fn pause(&self) -> Option<Duration> {
-        let next = self.looks.values().map(|look| look.next).min()?;
+        let (next, _) = self.turns.first()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -91,30 +98,30 @@ impl Looks {
         warn: &mut dyn FnMut(Error),
     ) -> Vec<(u32, Locations)> {
         let begin = Instant::now();
-        self.looks.retain(|pid, _| followed.contains(pid));
-        for &pid in followed {
-            self.looks
-                .entry(pid)
-                .or_insert_with(|| Look::new(pid, begin));
+        if self.next_round.is_none_or(|next| begin >= next) {
+            self.next_round = Some(begin + ROUND);
+            self.keep(followed, begin);
         }
         let processes = u32::try_from(followed.len()).unwrap_or(u32::MAX);
         let longest = LONGEST.max(PER_PROCESS.saturating_mul(processes));
-        let mut due: Vec<(u32, &mut Look)> = self
-            .looks
-            .iter_mut()
-            .map(|(&pid, look)| (pid, look))
-            .filter(|(_, look)| look.next <= begin)
-            .collect();
-        due.sort_by_key(|(_, look)| look.next);
         let mut news = Vec::new();
-        for (pid, look) in due {
-            if begin.elapsed() > AT_ONE_GO {
+        while let Some(&(next, pid)) = self.turns.first() {
+            if next > begin || begin.elapsed() > AT_ONE_GO {
                 break;
             }
+            self.turns.pop_first();
+            if !followed.contains(&pid) {
+                self.looks.remove(&pid);
+                continue;
+            }
+            let Some(look) = self.looks.get_mut(&pid) else {
+                continue;
+            };
             news.extend(
                 look.look(&mut self.files, longest)
                     .map(|found| (pid, found)),
             );
+            self.turns.insert((look.next, pid));
             let left_out = look.locator.left_out();
             if left_out > 0 && !look.has_warned {
                 look.has_warned = true;
@@ -126,6 +133,24 @@ impl Looks {
             }
         }
         news
+    }
+
+    /// Forgets who is not followed any more, and takes up who is new.
+    fn keep(&mut self, followed: &HashSet<u32>, now: Instant) {
+        self.looks.retain(|&pid, look| {
+            let stays = followed.contains(&pid);
+            if !stays {
+                self.turns.remove(&(look.next, pid));
+            }
+            stays
+        });
+        for &pid in followed {
+            self.looks.entry(pid).or_insert_with(|| {
+                let look = Look::new(pid, now);
+                self.turns.insert((look.next, pid));
+                look
+            });
+        }
     }
 }
 
@@ -150,6 +175,13 @@ mod tests {
         Vec::new()
     }
 
+    fn let_it_be_the_turn_of(looks: &mut Looks, pid: u32) {
+        let look = looks.looks.get_mut(&pid).unwrap();
+        assert!(looks.turns.remove(&(look.next, pid)));
+        look.next = Instant::now();
+        looks.turns.insert((look.next, pid));
+    }
+
     #[test]
     fn what_is_known_is_not_told_again_and_pauses_grow() {
         let pid = std::process::id();
@@ -162,10 +194,9 @@ mod tests {
             panic!("nothing was told")
         };
         assert_eq!(found_pid, pid);
-        let look = looks.looks.get_mut(&pid).unwrap();
-        assert_eq!(look.told, Some(found));
-        look.pause = LONGEST;
-        look.next = Instant::now();
+        assert_eq!(looks.looks[&pid].told, Some(found));
+        looks.looks.get_mut(&pid).unwrap().pause = LONGEST;
+        let_it_be_the_turn_of(&mut looks, pid);
         assert_eq!(all(&mut looks, &followed), []);
         let look = &looks.looks[&pid];
         assert_eq!(look.pause, LONGEST);
@@ -177,7 +208,7 @@ mod tests {
         assert_eq!(wait(&mut looks, &followed), [(pid, found)]);
         // What the sampler was told elsewhere.
         looks.restart(pid, Some(found));
-        looks.looks.get_mut(&pid).unwrap().next = Instant::now();
+        let_it_be_the_turn_of(&mut looks, pid);
         assert_eq!(all(&mut looks, &followed), []);
     }
 
@@ -187,10 +218,10 @@ mod tests {
         let pid = std::process::id();
         looks.restart(pid, None);
         assert_eq!(all(&mut looks, &HashSet::new()), []);
-        assert!(looks.looks.is_empty());
+        assert!(looks.looks.is_empty() && looks.turns.is_empty());
         // One that is gone is no news.
         looks.restart(u32::MAX, None);
-        looks.looks.get_mut(&u32::MAX).unwrap().next = Instant::now();
+        let_it_be_the_turn_of(&mut looks, u32::MAX);
         assert_eq!(all(&mut looks, &HashSet::from([u32::MAX])), []);
     }
 }

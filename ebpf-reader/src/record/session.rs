@@ -23,8 +23,12 @@ const TICK: Duration = Duration::from_millis(200);
 const SHORTEST: Duration = Duration::from_millis(50);
 /// The same where a program was just executed, which may end soon.
 const SHORTEST_AFTER_EXEC: Duration = Duration::from_millis(5);
-/// Pause between two looks at which processes are still there, in case the event of an exit was lost.
+/// Pause between two looks at which processes are new in the control group.
+const ROLL_CALL: Duration = Duration::from_millis(500);
+/// Pause between two looks at which processes are still there, in case the event of an exit was lost; longer where there
+/// are many.
 const CENSUS: Duration = Duration::from_millis(500);
+const CENSUS_PER_PROCESS: Duration = Duration::from_millis(5);
 /// How often a program that was just executed is looked at before it is given up.
 const LOCATE_ATTEMPTS: u32 = 40;
 
@@ -189,6 +193,7 @@ impl Session<'_> {
 
     fn sample(&mut self, begin: Instant, duration: Option<Duration>, stop: &AtomicBool) -> End {
         let mut next_census = begin + CENSUS;
+        let mut next_roll_call = begin + ROLL_CALL;
         let mut next_progress = begin;
         let end = loop {
             let elapsed = begin.elapsed();
@@ -214,8 +219,12 @@ impl Session<'_> {
             }
             let now = Instant::now();
             if now >= next_census {
-                next_census = now + CENSUS;
+                let processes = u32::try_from(self.followed.len()).unwrap_or(u32::MAX);
+                next_census = now + CENSUS.max(CENSUS_PER_PROCESS.saturating_mul(processes));
                 self.census();
+            }
+            if now >= next_roll_call {
+                next_roll_call = now + ROLL_CALL;
                 if let Err(error) = self.follow_cgroup() {
                     return End::Failed(error);
                 }

@@ -373,7 +373,11 @@ impl Aggregator {
 
     fn profile(&mut self, started: SystemTime, duration: Duration, counters: Counters) -> Profile {
         // Keys may have been added since the last look.
-        for process in self.processes.values_mut() {
+        let sampled = self
+            .processes
+            .values_mut()
+            .filter(|process| process.sampled);
+        for process in sampled {
             process.refresh_context_now(&mut self.modules);
         }
         let counts = self.counts.take();

@@ -20,8 +20,9 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 const TIMES_COST: u32 = 100;
 /// Pause between two looks for a new process context, doubled each time.
 const FIRST_CONTEXT_LOOK: Duration = Duration::from_millis(50);
-/// The longest such pause.
+/// The longest such pause, and how much longer it is for a process without samples in the profile at hand.
 const CONTEXT_LOOK: Duration = Duration::from_secs(1);
+const CONTEXT_LOOK_IDLE: Duration = Duration::from_secs(4);
 
 /// Number of the next program; from 1.
 static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
@@ -311,7 +312,13 @@ impl FollowedProcess {
 
     /// Looks for what the process may have written since the last look, if it is time.
     pub(super) fn refresh_context(&mut self, now: Instant, modules: &mut Modules) {
-        if now >= self.next_context_look {
+        let is_idle = !self.sampled && self.context_pause >= CONTEXT_LOOK;
+        let longer = if is_idle {
+            CONTEXT_LOOK_IDLE
+        } else {
+            Duration::ZERO
+        };
+        if now >= self.next_context_look + longer {
             self.context_pause = (self.context_pause * 2).min(CONTEXT_LOOK);
             self.next_context_look = now + self.context_pause;
             self.refresh_perf_map(modules);
