@@ -23,6 +23,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::thread::set_name;
 use serde::{Deserialize, Serialize};
 
 use super::file::{Failure, Named, SymbolFile};
@@ -55,7 +56,8 @@ pub fn serve_if_asked() -> bool {
         AVAILABLE.store(true, Ordering::Relaxed);
         return false;
     }
-    // Without these it works, too.
+    // Without these it works, too. The name is that of a file in /proc otherwise.
+    let _ = set_name(c"ebpf-reader-sym");
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let limit = |bytes| Rlimit {
         current: Some(bytes),

@@ -197,8 +197,10 @@ const offCpu = (usage) => usage.blocked_ns + usage.preempted_ns;
 function fillRows(usage, place) {
   // Idle threads wait without a trace, and would make all that matters look small.
   const total = usage.total.cpu_ns + offCpu(usage.total) - offCpu(usage.without);
+  // Bars compare the rows with each other: the share of one of a thousand traces would not be seen.
+  const longest = Math.max(0, ...usage.groups.map((group) => group.cpu_ns + offCpu(group)));
   const rows = usage.groups.map((group) => {
-    const row = tableRow(group.name, group, total);
+    const row = tableRow(group.name, group, total, longest);
     row.classList.add("row");
     row.append(make("td", "number wide", ago(group.last_seen_ms)));
     const target = placeOf(place.by, group.name);
@@ -213,9 +215,9 @@ function fillRows(usage, place) {
     return row;
   });
   if (!place.search) {
-    const rest = tableRow(place.by === "trace" ? "(without context)" : "(without it)", usage.without, total);
+    const rest = tableRow(place.by === "trace" ? "(without context)" : "(without it)", usage.without, total, longest);
     rest.querySelector(".meter .off").remove();
-    rest.querySelector(".share").title = `${percent(usage.without.cpu_ns, total)}, on CPU`;
+    rest.querySelector(".share").title = `${percent(usage.without.cpu_ns, total)} of all, on CPU`;
     rest.classList.add("rest");
     rest.append(make("td", "wide"));
     rows.push(rest);
@@ -229,16 +231,16 @@ function fillRows(usage, place) {
     (usage.groups.length === 0 ? "; nothing here yet: windows come every few seconds" : "");
 }
 
-function tableRow(name, usage, total) {
+function tableRow(name, usage, total, longest) {
   const row = document.createElement("tr");
   const meter = make("div", "meter");
   for (const [part, kind] of [[usage.cpu_ns, "cpu"], [offCpu(usage), "off"]]) {
     const bar = make("div", kind);
-    bar.style.width = total > 0 ? `${Math.min(100, (100 * part) / total)}%` : "0";
+    bar.style.width = longest > 0 ? `${Math.min(100, (100 * part) / longest)}%` : "0";
     meter.append(bar);
   }
   const share = make("td", "share");
-  share.title = percent(usage.cpu_ns + offCpu(usage), total);
+  share.title = `${percent(usage.cpu_ns + offCpu(usage), total)} of all`;
   share.append(meter);
   row.append(
     make("td", "name", name),
