@@ -103,6 +103,15 @@ fn readable(target: &Target) -> Vec<Range<u64>> {
     ranges.collect()
 }
 
+fn follow_with_copies(sampler: &mut dyn Sampler, target: &Target) {
+    sampler
+        .follow(target.pid(), target.locations)
+        .expect("the target can be followed");
+    sampler
+        .copy_stacks(target.pid(), true)
+        .expect("it is followed");
+}
+
 /// The number of words of the pattern in a copy, which must be in their order.
 fn pattern_words(sample: &Sample) -> usize {
     let copy = sample.stack_copy.as_ref().expect("a copy");
@@ -217,12 +226,7 @@ fn a_poller_that_is_late_loses_stacks_before_samples() {
         return;
     };
     let target = Target::start("stacks");
-    sampler
-        .follow(target.pid(), target.locations)
-        .expect("the target can be followed");
-    sampler
-        .copy_stacks(target.pid(), true)
-        .expect("it is followed");
+    follow_with_copies(&mut sampler, &target);
     let copied = |events: &[Event]| samples(events).any(|sample| sample.stack_copy.is_some());
     collect(&mut sampler, copied);
 
@@ -288,12 +292,7 @@ fn wild_stack_pointers_lead_nowhere() {
 fn stacks_of_children_are_copied_like_their_parents() {
     let Some(mut sampler) = ebpf() else { return };
     let mut target = Target::start("fork");
-    sampler
-        .follow(target.pid(), target.locations)
-        .expect("the target can be followed");
-    sampler
-        .copy_stacks(target.pid(), true)
-        .expect("it is followed");
+    follow_with_copies(&mut sampler, &target);
     target.send_line();
     let parent = target.pid();
     let events = collect(&mut sampler, |events| {
