@@ -170,7 +170,8 @@ impl Aggregator {
         }
     }
 
-    /// When [`Aggregator::tick`] has something to do that cannot wait: a program that was just executed may end soon.
+    /// When [`Aggregator::tick`] has something to do that cannot wait: a program that was just executed may end soon. Goes
+    /// through all processes, as a tick does.
     pub fn next_look(&self) -> Option<Instant> {
         let looks = self.processes.values().map(FollowedProcess::next_look);
         looks.flatten().min()

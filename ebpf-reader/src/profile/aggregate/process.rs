@@ -20,8 +20,9 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 const TIMES_COST: u32 = 100;
 /// Pause between two looks for a new process context, doubled each time.
 const FIRST_CONTEXT_LOOK: Duration = Duration::from_millis(50);
-/// The longest such pause, and how much longer it is for a process without samples in the profile at hand.
+/// The longest such pause.
 const CONTEXT_LOOK: Duration = Duration::from_secs(1);
+/// How much longer it is for a process without samples in the profile at hand: nothing would be named by its context.
 const CONTEXT_LOOK_IDLE: Duration = Duration::from_secs(4);
 
 /// Number of the next program; from 1.
