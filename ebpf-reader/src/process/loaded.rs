@@ -1,10 +1,9 @@
 //! The files that a process has mapped executable: its program and shared objects, and where they begin.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Read;
 
+use super::auxv;
 use super::maps::{self, Line, Mapping};
 use super::memory::Memory;
 use crate::elf::{Elf, Kind};
@@ -23,7 +22,6 @@ const MAX_DYNAMIC_ENTRIES: u64 = 512;
 const ANCHORS: usize = 4;
 
 const DT_DEBUG: u64 = 21;
-const AT_ENTRY: u64 = 9;
 
 /// The executable mappings of one moment.
 #[derive(Debug, Default)]
@@ -130,21 +128,7 @@ pub(super) fn base_of_program(pid: u32, elf: &Elf) -> Option<u64> {
     if elf.kind == Kind::Fixed {
         return Some(0);
     }
-    let mut vector = Vec::new();
-    File::open(format!("/proc/{pid}/auxv"))
-        .ok()?
-        .take(4096)
-        .read_to_end(&mut vector)
-        .ok()?;
-    let word = |bytes: [u8; 8]| u64::from_ne_bytes(bytes);
-    vector
-        .as_chunks::<8>()
-        .0
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .find(|[kind, _]| word(*kind) == AT_ENTRY)
-        .map(|[_, entry]| word(*entry).wrapping_sub(elf.entry))
+    Some(auxv::entry(pid)?.wrapping_sub(elf.entry))
 }
 
 /// The positions of modules in the dynamic linker's list, by their bases. The list lies where the linker
@@ -185,6 +169,7 @@ fn follow_list(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     #[test]
     fn this_test_and_its_libraries_are_found_where_they_are() {

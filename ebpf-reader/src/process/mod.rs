@@ -3,6 +3,7 @@
 //! Everything goes through `/proc/PID`, so that processes in other mount namespaces are found too.
 
 mod address_space;
+mod auxv;
 mod cgroup;
 mod files;
 mod kernel;
@@ -19,6 +20,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 
 pub use address_space::{AddressSpace, Piece};
+pub(crate) use auxv::Image;
 pub use cgroup::origin;
 pub use files::ElfFiles;
 pub(crate) use kernel::{kernel_build_id, vdso_build_id};

@@ -150,9 +150,7 @@ impl Aggregator {
             Event::Appeared { pid } => {
                 self.process(pid);
             }
-            Event::Exec { pid } => {
-                self.start(pid);
-            }
+            Event::Exec { pid } => self.executed(pid),
             Event::Exit { pid } => self.remove(pid),
         }
     }
@@ -297,6 +295,17 @@ impl Aggregator {
             FollowedProcess::new(pid, self.steering.before_first_sample(), &mut self.modules);
         self.steering.recall(&mut process);
         self.add(pid, process)
+    }
+
+    fn executed(&mut self, pid: u32) {
+        let current = self.current.get(&pid);
+        if let Some(process) = current.and_then(|id| self.processes.get_mut(id))
+            && process.has_been_executed(&mut self.modules)
+        {
+            self.steering.recall(process);
+        } else {
+            self.start(pid);
+        }
     }
 
     fn add(&mut self, pid: u32, process: FollowedProcess) -> ProcessId {

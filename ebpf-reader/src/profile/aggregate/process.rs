@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::process::{self, AddressSpace, ModuleId, Modules, Piece};
+use crate::process::{self, AddressSpace, Image, ModuleId, Modules, Piece};
 use crate::process_context::{ProcessContext, Reader};
 use crate::profile::Process;
 use crate::sample::{StackCopy, ThreadName};
@@ -50,6 +50,8 @@ pub(super) struct FollowedProcess {
     /// Container and pod.
     origin: Vec<(String, String)>,
     instance: u64,
+    /// Tells it from the program that the process executes next.
+    image: Option<Image>,
     space: AddressSpace,
     next_look: Instant,
     pause: Duration,
@@ -75,6 +77,7 @@ impl FollowedProcess {
             executable: process::executable(pid).unwrap_or_default(),
             origin: process::origin(pid),
             instance: next_instance(),
+            image: Image::of(pid),
             reader: Reader::open(pid).ok(),
             choice,
             // It may have been executed in this moment, and have nothing but itself and the linker.
@@ -95,6 +98,8 @@ impl FollowedProcess {
             executable: self.executable.clone(),
             origin: process::origin(child),
             instance: next_instance(),
+            // Who forks is not amid an execve any more.
+            image: self.image.filter(|&image| image != Image::Unfinished),
             space: self.space.clone(),
             next_look: now,
             reader: Reader::open(child).ok(),
@@ -125,6 +130,7 @@ impl FollowedProcess {
             executable: String::new(),
             origin: Vec::new(),
             instance: next_instance(),
+            image: None,
             space: AddressSpace::default(),
             next_look: now + FIRST_LOOK,
             pause: FIRST_LOOK,
@@ -136,6 +142,23 @@ impl FollowedProcess {
             next_context_look: now,
             context_pause: FIRST_CONTEXT_LOOK,
         }
+    }
+
+    /// It is told that a program was executed: whether it is this one, which was found before that was told. What was read
+    /// then may have been incomplete, and is read anew.
+    pub(super) fn has_been_executed(&mut self, modules: &mut Modules) -> bool {
+        let is_this = self
+            .image
+            .is_some_and(|seen| seen.is_that_of(Image::of(self.pid)));
+        if is_this {
+            *self = Self {
+                sampled: self.sampled,
+                held: self.held,
+                instance: self.instance,
+                ..Self::new(self.pid, self.choice, modules)
+            };
+        }
+        is_this
     }
 
     /// The process is gone: keeps what is known, and closes its memory.

@@ -182,6 +182,46 @@ fn a_program_executed_later_is_another_process_of_the_profile() {
     assert_eq!(profile.traces()[0].samples, 3);
 }
 
+/// `execve` is told of at its end. Whoever has looked at the process before that may have seen the new program.
+#[test]
+fn a_program_that_was_seen_before_it_is_told_of_is_one_process_of_the_profile() {
+    let mut shell = std::process::Command::new("sh")
+        .args(["-c", "read line; exec sleep 60"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = shell.id();
+    let sample = || {
+        Event::Sample(Sample {
+            pid,
+            ..sample(None, Labels::NONE)
+        })
+    };
+    let wait_for = |name| {
+        while crate::process::name(pid).as_deref() != Some(name) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait_for("sh");
+    let mut aggregator = Aggregator::new(settings());
+    aggregator.follow(pid);
+    for event in [sample(), Event::Exec { pid }, sample()] {
+        aggregator.event(event);
+    }
+    // Now it executes another one.
+    std::io::Write::write_all(&mut shell.stdin.take().unwrap(), b"\n").unwrap();
+    wait_for("sleep");
+    aggregator.event(Event::Exec { pid });
+    aggregator.event(sample());
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    let (profile, _) = aggregator.finish(SystemTime::now(), Duration::from_secs(1), 0);
+    let names = profile.processes.iter().map(|process| &*process.name);
+    assert_eq!(names.collect::<Vec<_>>(), ["sh", "sleep"]);
+    let samples = profile.rows.iter().map(|row| row.samples);
+    assert_eq!(samples.collect::<Vec<_>>(), [2, 1]);
+}
+
 #[test]
 fn a_process_that_is_gone_has_its_threads_name() {
     let own = Sample {
