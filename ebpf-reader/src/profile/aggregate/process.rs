@@ -145,12 +145,11 @@ impl FollowedProcess {
     }
 
     /// It is told that a program was executed: whether it is this one, which was found before that was told. What was read
-    /// then may have been incomplete, and is read anew.
+    /// then may have been incomplete, and is read anew; of a process that is gone it is all there is.
     pub(super) fn has_been_executed(&mut self, modules: &mut Modules) -> bool {
-        let is_this = self
-            .image
-            .is_some_and(|seen| seen.is_that_of(Image::of(self.pid)));
-        if is_this {
+        let now = Image::of(self.pid);
+        let is_this = self.image.is_some_and(|seen| seen.is_that_of(now));
+        if is_this && now.is_some() {
             *self = Self {
                 sampled: self.sampled,
                 held: self.held,
